@@ -1,0 +1,209 @@
+//! QEMU's educational PCI device, whose DMA moves data between buffers and
+//! 4 KiB of memory of its own.
+//!
+//! Registers: QEMU's `docs/specs/edu.rst`.
+#![allow(unsafe_code, reason = "vouches for the engine and for its registers")]
+
+use std::{
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
+
+use udmabuf::{
+    Buffer, Busy, DeviceOwned, DmaAddr, Engine, FromDevice, Progress, Slot, Started, ToDevice,
+};
+use udmabuf_uio::{Block, BusMaster, Interrupt, Pci, ReadOnly, Register, Registers, WriteOnly};
+
+const VENDOR: u16 = 0x1234;
+const DEVICE: u16 = 0x11e8;
+
+/// BAR 0, as far as it holds registers.
+enum Regs {}
+impl Block for Regs {
+    const SIZE: usize = 0x1000;
+}
+
+const IDENTIFICATION: Register<Regs, u32, ReadOnly> = Register::at(0x00);
+const INTERRUPT_STATUS: Register<Regs, u32, ReadOnly> = Register::at(0x24);
+const INTERRUPT_ACKNOWLEDGE: Register<Regs, u32, WriteOnly> = Register::at(0x64);
+const DMA_SOURCE: Register<Regs, u32> = Register::at(0x80);
+const DMA_DESTINATION: Register<Regs, u32> = Register::at(0x88);
+const DMA_COUNT: Register<Regs, u32> = Register::at(0x90);
+const DMA_COMMAND: Register<Regs, u32> = Register::at(0x98);
+
+const IDENTITY: u32 = 0x00ed;
+const IDENTITY_MASK: u32 = 0xffff;
+const INTERRUPT_DMA: u32 = 0x100;
+const COMMAND_START: u32 = 1 << 0;
+const COMMAND_FROM_DEVICE: u32 = 1 << 1;
+const COMMAND_INTERRUPT: u32 = 1 << 2;
+
+/// Where the device's own memory is, for its DMA, and how large.
+const MEMORY: u32 = 0x4_0000;
+/// Bytes of the device's own memory.
+pub const MEMORY_LEN: usize = 4096;
+/// The device takes 100 ms for a transfer of any size.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What goes wrong on the device.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device cannot be opened, or its interrupt not waited for.
+    #[error(transparent)]
+    Uio(#[from] udmabuf_uio::Error),
+    /// The range is not in the buffer, or the buffer out of the device's reach.
+    #[error(transparent)]
+    Buffer(#[from] udmabuf::Error),
+    /// The range does not fit into the device's memory.
+    #[error("{len} bytes at {at} do not fit into the device's {MEMORY_LEN} bytes")]
+    OutsideDevice {
+        /// Bytes asked for.
+        len: usize,
+        /// Offset in the device's memory, in bytes.
+        at: usize,
+    },
+    /// Something else answers at this address.
+    #[error("not an edu device: it identifies itself as {0:#010x}")]
+    Identity(u32),
+    /// The device does not come to rest.
+    #[error("the device is still busy after {DRAIN:?}")]
+    NotIdle,
+}
+
+/// An edu device that this process drives alone.
+#[derive(Debug)]
+pub struct Edu(Slot<Dma>);
+
+/// The device's DMA engine: what a transfer holds while it runs.
+#[derive(Debug)]
+pub struct Dma {
+    regs: Registers<Regs>,
+    interrupt: Interrupt,
+    bus_master: BusMaster,
+    interrupts: u64,
+}
+
+impl Edu {
+    /// Opens the first edu device that is bound to `uio_pci_generic` and free.
+    ///
+    /// # Errors
+    /// [`Error::Uio`], [`Error::Identity`], [`Error::NotIdle`]
+    pub fn open() -> Result<Self, Error> {
+        let pci = Pci::open(VENDOR, DEVICE)?;
+        // SAFETY: the registers are those of QEMU's description, and DMA is
+        // started only by `Dma::start`, with the address of a transfer's buffer.
+        let regs = unsafe { pci.registers(0)? };
+        let bus_master = pci.bus_master()?;
+        let mut dma = Dma { regs, interrupt: pci.into_interrupt()?, bus_master, interrupts: 0 };
+        let identity = dma.regs.read(IDENTIFICATION);
+        if identity & IDENTITY_MASK != IDENTITY {
+            return Err(Error::Identity(identity));
+        }
+        dma.stop()?;
+        Ok(Self(Slot::new(dma)))
+    }
+
+    /// Copies `range` of the buffer to the device's memory at offset `at`.
+    ///
+    /// # Errors
+    /// [`Busy`] while a transfer is running; [`Error::OutsideDevice`],
+    /// [`Error::Buffer`]. The buffer is in the error.
+    pub fn upload(
+        &self,
+        source: Buffer<DeviceOwned, ToDevice>,
+        range: Range<usize>,
+        at: usize,
+    ) -> Started<Dma, Buffer<DeviceOwned, ToDevice>> {
+        self.0.start(source, |dma, source| {
+            let from = source.dma_addr_of(range.clone())?;
+            let (memory, count) = device_range(at, range.len())?;
+            dma.start(from, memory, count, 0)
+        })
+    }
+
+    /// Copies from the device's memory at offset `at` to `range` of the buffer.
+    ///
+    /// # Errors
+    /// As [`Edu::upload`].
+    pub fn download(
+        &self,
+        destination: Buffer<DeviceOwned, FromDevice>,
+        range: Range<usize>,
+        at: usize,
+    ) -> Started<Dma, Buffer<DeviceOwned, FromDevice>> {
+        self.0.start(destination, |dma, destination| {
+            let to = destination.dma_addr_of(range.clone())?;
+            let (memory, count) = device_range(at, range.len())?;
+            dma.start(to, memory, count, COMMAND_FROM_DEVICE)
+        })
+    }
+
+    /// How many interrupts the device has raised.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn interrupts(&self) -> Result<u64, Busy> {
+        self.0.with(|dma| dma.interrupts)
+    }
+}
+
+/// The device's own address of `len` bytes at `at` of its memory, and `len`.
+/// The device does not check: QEMU ends when a transfer leaves the memory.
+fn device_range(at: usize, len: usize) -> Result<(u32, u32), Error> {
+    let end = at.checked_add(len).filter(|&end| end <= MEMORY_LEN && len > 0);
+    match (end, u32::try_from(at), u32::try_from(len)) {
+        (Some(_), Ok(at), Ok(count)) => Ok((MEMORY + at, count)),
+        _ => Err(Error::OutsideDevice { len, at }),
+    }
+}
+
+impl Dma {
+    fn start(&mut self, buffer: DmaAddr, memory: u32, count: u32, way: u32) -> Result<(), Error> {
+        let buffer = buffer.to_u32()?;
+        let (from, to) = if way == 0 { (buffer, memory) } else { (memory, buffer) };
+        self.regs.write(DMA_SOURCE, from);
+        self.regs.write(DMA_DESTINATION, to);
+        self.regs.write(DMA_COUNT, count);
+        self.regs.write(DMA_COMMAND, COMMAND_START | COMMAND_INTERRUPT | way);
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.regs.read(DMA_COMMAND) & COMMAND_START != 0
+    }
+}
+
+// SAFETY: the device accesses memory only between the write of the command in
+// `start`, the last there, and the end of that command, and only the bytes that
+// `dma_addr_of` found in the buffer. Without bus mastering it accesses none.
+// `Pci` keeps other drivers out.
+unsafe impl Engine for Dma {
+    type Error = Error;
+
+    fn poll(&mut self) -> Progress<Error> {
+        let status = self.regs.read(INTERRUPT_STATUS);
+        self.regs.write(INTERRUPT_ACKNOWLEDGE, status);
+        if self.is_busy() { Progress::Running } else { Progress::Finished }
+    }
+
+    fn park(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.interrupt.rearm()?;
+        self.interrupts += u64::from(self.interrupt.wait(deadline)?);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        self.bus_master.set(false)?;
+        let give_up = Instant::now() + DRAIN;
+        while self.is_busy() {
+            if Instant::now() > give_up {
+                return Err(Error::NotIdle);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.regs.write(INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
+        self.bus_master.set(true)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Drivers for real and emulated DMA engines, in userspace.
+//!
+//! Each module is one driver: its registers, what it vouches for (the one
+//! `unsafe impl Engine`), and a safe public interface. The programs beside
+//! `src` use them.
+
+pub mod edu;
+pub mod loopback;
+pub mod zdma;

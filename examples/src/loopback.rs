@@ -1,0 +1,145 @@
+//! A copy engine that exists only in the emulator: driver and device model.
+//!
+//! The driver is written as for hardware, generic over how registers are
+//! reached; the model is what an FPGA would hold.
+#![allow(unsafe_code, reason = "vouches for the engine")]
+
+mod model;
+
+use std::time::Instant;
+
+use udmabuf::{
+    Buffer, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice, emulator::Emulator,
+};
+use udmabuf_uio::{
+    Block, Interrupt, Io, Register, Registers, WriteOnly,
+    emulator::{Emulated, emulate},
+};
+
+/// The engine's registers.
+#[derive(Debug)]
+pub enum Regs {}
+impl Block for Regs {
+    const SIZE: usize = 0x1c;
+}
+
+const SOURCE_LOW: Register<Regs, u32> = Register::at(0x00);
+const SOURCE_HIGH: Register<Regs, u32> = Register::at(0x04);
+const DESTINATION_LOW: Register<Regs, u32> = Register::at(0x08);
+const DESTINATION_HIGH: Register<Regs, u32> = Register::at(0x0c);
+const LENGTH: Register<Regs, u32> = Register::at(0x10);
+/// Writing 1 starts a copy, writing 0 breaks it off.
+const CONTROL: Register<Regs, u32, WriteOnly> = Register::at(0x14);
+/// `STATUS_*`; writing a 1 clears "done" and "bus error", and the interrupt.
+const STATUS: Register<Regs, u32> = Register::at(0x18);
+
+const STATUS_DONE: u32 = 1 << 0;
+const STATUS_BUS_ERROR: u32 = 1 << 1;
+
+/// What goes wrong on the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device cannot be made, or its interrupt not waited for.
+    #[error(transparent)]
+    Uio(#[from] udmabuf_uio::Error),
+    /// A buffer is out of the engine's reach.
+    #[error(transparent)]
+    Buffer(#[from] udmabuf::Error),
+    /// The destination cannot hold the source, or the length register neither.
+    #[error("{0} bytes do not fit into the destination, or into 32 bits")]
+    Length(usize),
+    /// The engine accessed what it must not.
+    #[error("the engine met an error on the bus")]
+    Bus,
+}
+
+/// The buffers of a copy: source and destination.
+pub type Pair = (Buffer<DeviceOwned, ToDevice>, Buffer<DeviceOwned, FromDevice>);
+
+/// A loopback engine.
+#[derive(Debug)]
+pub struct Loopback<I: Io + Send = Emulated>(Slot<Core<I>>);
+
+/// The engine itself: what a transfer holds while it runs.
+#[derive(Debug)]
+pub struct Core<I> {
+    regs: Registers<Regs, I>,
+    interrupt: Interrupt,
+}
+
+impl Loopback {
+    /// Starts a model of the engine on the emulator's bus.
+    ///
+    /// # Errors
+    /// [`Error::Uio`]
+    pub fn emulated(emulator: &Emulator) -> Result<Self, Error> {
+        let (regs, interrupt) = emulate(model::Model::new(emulator.bus()))?;
+        Ok(Self(Slot::new(Core { regs, interrupt })))
+    }
+}
+
+impl<I: Io + Send> Loopback<I> {
+    /// Copies the whole source to the start of the destination.
+    ///
+    /// # Errors
+    /// [`udmabuf::Busy`] while a copy is running; [`Error::Length`],
+    /// [`Error::Buffer`]. The buffers are in the error.
+    pub fn copy(
+        &self,
+        source: Buffer<DeviceOwned, ToDevice>,
+        destination: Buffer<DeviceOwned, FromDevice>,
+    ) -> Started<Core<I>, Pair> {
+        self.0.start((source, destination), Core::program)
+    }
+}
+
+impl<I: Io> Core<I> {
+    fn program(&mut self, (source, destination): &Pair) -> Result<(), Error> {
+        let len = u32::try_from(source.len())
+            .ok()
+            .filter(|_| source.len() <= destination.len())
+            .ok_or(Error::Length(source.len()))?;
+        let (source_low, source_high) = source.dma_addr().to_words(64)?;
+        let (destination_low, destination_high) = destination.dma_addr().to_words(64)?;
+
+        self.regs.write(SOURCE_LOW, source_low);
+        self.regs.write(SOURCE_HIGH, source_high);
+        self.regs.write(DESTINATION_LOW, destination_low);
+        self.regs.write(DESTINATION_HIGH, destination_high);
+        self.regs.write(LENGTH, len);
+        self.regs.write(CONTROL, 1);
+        Ok(())
+    }
+}
+
+// SAFETY: the engine copies between the two ranges of the transfer and
+// accesses nothing else; it accesses nothing any more once it has said "done"
+// or "bus error", or after CONTROL was written 0. The model is this process's
+// own.
+unsafe impl<I: Io> Engine for Core<I> {
+    type Error = Error;
+
+    fn poll(&mut self) -> Progress<Error> {
+        let status = self.regs.read(STATUS);
+        self.regs.write(STATUS, status);
+        if status & STATUS_BUS_ERROR != 0 {
+            Progress::Failed(Error::Bus)
+        } else if status & STATUS_DONE != 0 {
+            Progress::Finished
+        } else {
+            Progress::Running
+        }
+    }
+
+    fn park(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.interrupt.rearm()?;
+        self.interrupt.wait(deadline)?;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        self.regs.write(CONTROL, 0);
+        self.regs.write(STATUS, STATUS_DONE | STATUS_BUS_ERROR);
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! The DMA channels of AMD's Zynq UltraScale+ and Versal ("ZDMA", "GDMA",
+//! "ADMA"), memory to memory in simple mode, through UIO.
+//!
+//! Registers: UG1087, module ZDMA. Behaviour: UG1085, chapter "DMA Controller".
+//! The device tree gives a channel to this driver by
+//! `compatible = "generic-uio"`.
+#![allow(unsafe_code, reason = "vouches for the engine and for its registers")]
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use udmabuf::{Buffer, Busy, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice};
+use udmabuf_uio::{Block, Interrupt, ReadOnly, Register, Registers, Uio, WriteOnly};
+
+/// One channel's registers.
+enum Regs {}
+impl Block for Regs {
+    const SIZE: usize = 0x204;
+}
+
+/// Interrupt status; writing a 1 clears the bit.
+const ISR: Register<Regs, u32> = Register::at(0x100);
+const INTERRUPT_ENABLE: Register<Regs, u32, WriteOnly> = Register::at(0x108);
+const INTERRUPT_DISABLE: Register<Regs, u32, WriteOnly> = Register::at(0x10c);
+const CTRL0: Register<Regs, u32> = Register::at(0x110);
+const STATUS: Register<Regs, u32, ReadOnly> = Register::at(0x11c);
+const DATA_ATTR: Register<Regs, u32> = Register::at(0x120);
+const SOURCE: Descriptor = Descriptor::at(0x128);
+const DESTINATION: Descriptor = Descriptor::at(0x138);
+const CTRL2: Register<Regs, u32> = Register::at(0x200);
+
+/// Four words that say where one side of the copy is.
+struct Descriptor {
+    addr_low: Register<Regs, u32>,
+    addr_high: Register<Regs, u32>,
+    size: Register<Regs, u32>,
+    control: Register<Regs, u32>,
+}
+
+impl Descriptor {
+    const fn at(offset: usize) -> Self {
+        Self {
+            addr_low: Register::at(offset),
+            addr_high: Register::at(offset + 4),
+            size: Register::at(offset + 8),
+            control: Register::at(offset + 12),
+        }
+    }
+}
+
+const ISR_ALL: u32 = 0xfff;
+const ISR_DONE: u32 = 1 << 10;
+/// Errors on the bus: data write, data read, descriptor reads, register access.
+const ISR_ERRORS: u32 = 1 << 9 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 0;
+/// Simple mode, read and write: the reset value.
+const CTRL0_SIMPLE: u32 = 0x80;
+const STATUS_STATE: u32 = 0b11;
+const STATUS_BUSY: u32 = 0b10;
+/// The reset value: incrementing bursts of 16, and no cache attributes but
+/// "modifiable".
+const DATA_ATTR_RESET: u32 = 0x0483_d20f;
+/// Both sides write-back, allocating: what a snooped transaction needs.
+const DATA_ATTR_SNOOPED: u32 = DATA_ATTR_RESET | 0xf << 22 | 0xf << 8;
+/// This side of the copy snoops the CPU's caches.
+const CONTROL_COHERENT: u32 = 1;
+const CTRL2_ENABLE: u32 = 1;
+
+/// Address lines that the engine drives.
+const ADDR_BITS: u32 = 49;
+/// The size field has 30 bits.
+const MAX_LEN: usize = (1 << 30) - 1;
+/// Far longer than the largest copy takes.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What goes wrong on a channel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device cannot be opened, or its interrupt not waited for.
+    #[error(transparent)]
+    Uio(#[from] udmabuf_uio::Error),
+    /// A buffer is out of the engine's reach.
+    #[error(transparent)]
+    Buffer(#[from] udmabuf::Error),
+    /// The destination cannot hold the source.
+    #[error("the source has {source_len} bytes, the destination only {destination_len}")]
+    TooSmall {
+        /// Bytes in the source.
+        source_len: usize,
+        /// Bytes in the destination.
+        destination_len: usize,
+    },
+    /// More than one transfer can move.
+    #[error("{0} bytes are more than the {MAX_LEN} that one transfer can move")]
+    TooLong(usize),
+    /// The engine met an error on the bus.
+    #[error("the engine met an error on the bus: interrupt status {0:#x}")]
+    Bus(u32),
+    /// The engine does not come to rest.
+    #[error("the engine is still busy after {DRAIN:?}")]
+    NotIdle,
+}
+
+/// The buffers of a copy: source and destination.
+pub type Pair = (Buffer<DeviceOwned, ToDevice>, Buffer<DeviceOwned, FromDevice>);
+
+/// A DMA channel that this process drives alone.
+#[derive(Debug)]
+pub struct Zdma(Slot<Channel>);
+
+/// The channel's engine: what a transfer holds while it runs.
+#[derive(Debug)]
+pub struct Channel {
+    regs: Registers<Regs>,
+    interrupt: Interrupt,
+    interrupts: u64,
+}
+
+impl Zdma {
+    /// Opens the first free channel that is a UIO device called `name`, waits
+    /// until it is idle and resets it.
+    ///
+    /// # Errors
+    /// [`Error::Uio`], [`Error::NotIdle`]
+    pub fn open(name: &str) -> Result<Self, Error> {
+        let uio = Uio::open(name)?;
+        // SAFETY: the registers are those of UG1087, and DMA is started only by
+        // `Channel::program`, with the addresses of a transfer's buffers.
+        let regs = unsafe { uio.registers(0)? };
+        let mut channel = Channel { regs, interrupt: uio.into_interrupt(), interrupts: 0 };
+        channel.stop()?;
+        channel.regs.write(INTERRUPT_DISABLE, ISR_ALL);
+        channel.regs.write(CTRL0, CTRL0_SIMPLE);
+        channel.regs.write(INTERRUPT_ENABLE, ISR_DONE | ISR_ERRORS);
+        Ok(Self(Slot::new(channel)))
+    }
+
+    /// Copies the whole source to the start of the destination.
+    ///
+    /// # Errors
+    /// [`Busy`] while a copy is running; [`Error::TooSmall`],
+    /// [`Error::TooLong`], [`Error::Buffer`]. The buffers are in the error.
+    pub fn copy(
+        &self,
+        source: Buffer<DeviceOwned, ToDevice>,
+        destination: Buffer<DeviceOwned, FromDevice>,
+    ) -> Started<Channel, Pair> {
+        self.0.start((source, destination), Channel::program)
+    }
+
+    /// How many interrupts the channel has raised.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn interrupts(&self) -> Result<u64, Busy> {
+        self.0.with(|channel| channel.interrupts)
+    }
+}
+
+impl Channel {
+    fn program(&mut self, (source, destination): &Pair) -> Result<(), Error> {
+        let len = source.len();
+        if destination.len() < len {
+            return Err(Error::TooSmall { source_len: len, destination_len: destination.len() });
+        }
+        let size = u32::try_from(len).ok().filter(|_| len <= MAX_LEN).ok_or(Error::TooLong(len))?;
+        let from = source.dma_addr().to_words(ADDR_BITS)?;
+        let to = destination.dma_addr().to_words(ADDR_BITS)?;
+
+        let snooped = source.is_coherent() || destination.is_coherent();
+        self.regs.write(DATA_ATTR, if snooped { DATA_ATTR_SNOOPED } else { DATA_ATTR_RESET });
+        self.describe(SOURCE, from, size, source.is_coherent());
+        self.describe(DESTINATION, to, size, destination.is_coherent());
+        self.regs.write(CTRL2, CTRL2_ENABLE);
+        Ok(())
+    }
+
+    fn describe(&self, at: Descriptor, (low, high): (u32, u32), size: u32, coherent: bool) {
+        self.regs.write(at.addr_low, low);
+        self.regs.write(at.addr_high, high);
+        self.regs.write(at.size, size);
+        self.regs.write(at.control, if coherent { CONTROL_COHERENT } else { 0 });
+    }
+
+    fn is_busy(&self) -> bool {
+        self.regs.read(STATUS) & STATUS_STATE == STATUS_BUSY
+    }
+}
+
+// SAFETY: the channel accesses memory only after `program` has written the
+// enable bit last, only at the two addresses of the transfer and for as many
+// bytes as both buffers have. It is done when it says "done" or, after an
+// error, is no longer busy. `Uio` keeps other drivers out.
+unsafe impl Engine for Channel {
+    type Error = Error;
+
+    fn poll(&mut self) -> Progress<Error> {
+        let status = self.regs.read(ISR);
+        if status & ISR_ERRORS != 0 {
+            return match self.stop() {
+                Ok(()) => Progress::Failed(Error::Bus(status)),
+                Err(_) => Progress::Running,
+            };
+        }
+        self.regs.write(ISR, status);
+        if status & ISR_DONE != 0 { Progress::Finished } else { Progress::Running }
+    }
+
+    fn park(&mut self, deadline: Instant) -> Result<(), Error> {
+        self.interrupt.rearm()?;
+        self.interrupts += u64::from(self.interrupt.wait(deadline)?);
+        Ok(())
+    }
+
+    /// A copy in simple mode cannot be broken off; it ends by itself.
+    fn stop(&mut self) -> Result<(), Error> {
+        let give_up = Instant::now() + DRAIN;
+        while self.is_busy() {
+            if Instant::now() > give_up {
+                return Err(Error::NotIdle);
+            }
+            thread::yield_now();
+        }
+        self.regs.write(ISR, ISR_ALL);
+        Ok(())
+    }
+}

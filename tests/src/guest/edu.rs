@@ -1,0 +1,140 @@
+//! QEMU's edu device, through its example driver.
+#![allow(unsafe_code, reason = "recovers a buffer after its engine was stopped")]
+
+use std::{
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use udmabuf::{Buffer, FromDevice, StartError, ToDevice, WaitError};
+use udmabuf_examples::edu::{Edu, Error, MEMORY_LEN};
+
+use super::{Pair, errors::says, random::Random};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All of a buffer into the device and out into the other, a piece at a time.
+pub(crate) fn moves_data([source, destination]: Pair) -> Result<String> {
+    let edu = Edu::open()?;
+    let mut source = Buffer::open(source)?.for_direction::<ToDevice>();
+    let mut destination = Buffer::open(destination)?.for_direction::<FromDevice>();
+    let len = source.len();
+    let (mut random, seed) = Random::new();
+    random.fill(source.as_mut_slice());
+
+    let mut transfers = 0;
+    for start in (0..len).step_by(MEMORY_LEN) {
+        let range = start..len.min(start + MEMORY_LEN);
+        source = edu.upload(source.into_device()?, range.clone(), 0)?.wait(TIMEOUT)?;
+        destination = edu.download(destination.into_device()?, range, 0)?.wait(TIMEOUT)?;
+        transfers += 2;
+    }
+    for (at, (sent, received)) in source.as_slice().iter().zip(destination.as_slice()).enumerate() {
+        ensure!(sent == received, "byte {at} differs; seed {seed}");
+    }
+    let interrupts = edu.interrupts()?;
+    ensure!(interrupts == transfers, "{interrupts} interrupts for {transfers} transfers");
+    Ok(format!(
+        "{len} bytes there and back, {transfers} transfers, {interrupts} interrupts, seed {seed}"
+    ))
+}
+
+/// A transfer takes 100 ms on this device: time to look at it in flight.
+pub(crate) fn in_flight([name, other]: Pair) -> Result<String> {
+    let edu = Edu::open()?;
+    let mut buffer = Buffer::open(name)?.for_direction::<ToDevice>();
+    buffer.as_mut_slice()[..4].copy_from_slice(b"edu!");
+
+    // A timeout gives the transfer back, and it ends as if nothing had been.
+    let started = Instant::now();
+    let transfer = edu.upload(buffer.into_device()?, 0..4, 0)?;
+    let Err(WaitError::Timeout { transfer, .. }) = transfer.wait(Duration::from_millis(1)) else {
+        bail!("done before it could be");
+    };
+
+    // Meanwhile nothing else can be started, and what was to be comes back.
+    let second = Buffer::open(other)?.for_direction::<FromDevice>();
+    let Err(refused) = edu.download(second.into_device()?, 0..4, 0) else {
+        bail!("two transfers at once on one engine");
+    };
+    let StartError::Busy(_) = refused.error else { bail!("{refused}") };
+    let second = refused.value;
+    buffer = transfer.wait(TIMEOUT)?;
+    ensure!(started.elapsed() >= Duration::from_millis(50), "no real device is that fast");
+
+    // Stopped half way, the buffer comes back and the engine works on.
+    buffer = edu.upload(buffer.into_device()?, 4..8, 4)?.stop()?;
+    // Dropped in flight, the buffer is released and the engine works on.
+    drop(edu.upload(buffer.into_device()?, 0..4, 8)?);
+    Buffer::open(name)?;
+    let second = edu.download(second.into_device()?, 0..4, 0)?.wait(TIMEOUT)?;
+    ensure!(second.as_slice()[..4] == *b"edu!", "what was uploaded before is gone");
+    Ok("timeout, busy, stop and drop".into())
+}
+
+/// In another process: ends with a transfer in flight that was never dropped.
+pub(crate) fn leak(name: &str) -> ExitCode {
+    let leak = || {
+        let edu = Edu::open()?;
+        let buffer = Buffer::open(name)?.for_direction::<FromDevice>();
+        std::mem::forget(edu.download(buffer.into_device()?, 0..MEMORY_LEN, 0)?);
+        ensure!(Buffer::open(name).is_err(), "a leaked transfer's buffer was opened again");
+        ensure!(edu.interrupts().is_err(), "a leaked transfer's engine is idle");
+        ensure!(Edu::open().is_err(), "a leaked transfer's engine was opened again");
+        Ok(())
+    };
+    match leak() {
+        Ok(()) => println!("leaked"),
+        Err(error) => println!("{error:#}"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// A driver that dies with a transfer in flight: its buffer is not given out
+/// before somebody has stopped the engine and says so.
+pub(crate) fn crashed([name, _]: Pair) -> Result<String> {
+    let output = Command::new("/proc/self/exe").args(["leak", name]).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(said == "leaked\n", "{said}");
+    let Err(error @ udmabuf::Error::StillDeviceOwned { .. }) = Buffer::open(name) else {
+        bail!("opened a buffer that the engine may still write");
+    };
+    let edu = Edu::open()?;
+    // SAFETY: opening the engine has stopped it, and nobody else can start it.
+    let buffer = unsafe { Buffer::recover(name) }?.for_direction::<FromDevice>();
+    edu.download(buffer.into_device()?, 0..4, 0)?.wait(TIMEOUT)?;
+    Ok(error.to_string())
+}
+
+/// What the driver refuses comes back with the buffer, untouched.
+pub(crate) fn refusals([name, _]: Pair) -> Result<String> {
+    let edu = Edu::open()?;
+    let Err(error) = Edu::open() else { bail!("two drivers on one device") };
+    says(&error, &["in use"])?;
+
+    let mut buffer = Buffer::open(name)?.for_direction::<ToDevice>();
+    buffer.as_mut_slice().fill(0x5a);
+    let len = buffer.len();
+    for (range, at) in [(0..MEMORY_LEN, 1), (0..4, MEMORY_LEN), (0..0, 0), (0..4, usize::MAX)] {
+        let Err(refused) = edu.upload(buffer.into_device()?, range.clone(), at) else {
+            bail!("{range:?} went to {at}");
+        };
+        let StartError::Refused(Error::OutsideDevice { .. }) = refused.error else {
+            bail!("{range:?} to {at}: {refused}");
+        };
+        buffer = refused.value;
+    }
+    for range in [len - 3..len + 1, len..len + 4, usize::MAX - 3..usize::MAX] {
+        let Err(refused) = edu.upload(buffer.into_device()?, range.clone(), 0) else {
+            bail!("{range:?} of {len} bytes went out");
+        };
+        let StartError::Refused(Error::Buffer(udmabuf::Error::OutOfRange { .. })) = refused.error
+        else {
+            bail!("{range:?} of {len}: {refused}");
+        };
+        buffer = refused.value;
+    }
+    ensure!(buffer.as_slice().iter().all(|&byte| byte == 0x5a), "a refusal changed the buffer");
+    Ok("7 transfers refused; the buffer is unchanged".into())
+}

@@ -1,0 +1,94 @@
+//! What runs in a board's guest, against the real kernel module and a real DMA
+//! engine: one line a test, `ok NAME: detail` or `FAILED NAME: why`, and a last
+//! line, `guest finished`.
+//!
+//! It starts itself again in other roles, for what takes another process.
+
+mod edu;
+mod errors;
+mod module;
+mod ownership;
+mod random;
+mod zdma;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+
+/// A pair of buffers of the same size, by name.
+type Pair = [&'static str; 2];
+/// On every board; not coherent where the board's devices are not.
+const PAIR: Pair = ["udmabuf0", "udmabuf1"];
+/// On arm64, `dma-coherent` in the device tree.
+const COHERENT_PAIR: Pair = ["udmabuf2", "udmabuf3"];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["open", name] => errors::open_and_report(name),
+        ["abandon", name] => ownership::abandon(name),
+        ["leak", name] => edu::leak(name),
+        [board] => run(board),
+        _ => ExitCode::from(2),
+    }
+}
+
+fn run(board: &str) -> ExitCode {
+    let mut tests = Tests { failed: false };
+    let run = &mut tests;
+
+    run.test("module not loaded", errors::not_loaded);
+    run.test("load", || module::load(board));
+    run.test("wrong name", errors::wrong_name);
+    run.test("no permission", errors::no_permission);
+    run.test("no such engine", errors::no_engine);
+    run.test("attributes", || module::attributes(PAIR[0]));
+    run.test("zeroed", || module::zeroed(PAIR[0]));
+    run.test("ranges", || module::ranges(PAIR[0]));
+    run.test("mapping", || module::mapping(PAIR[0]));
+    run.test("exclusive", || ownership::exclusive(PAIR[0]));
+    run.test("remembered", || ownership::remembered(PAIR[0]));
+    run.test("loopback", || ownership::loopback(PAIR));
+
+    match board {
+        "versal" => {
+            run.test("zdma copies", || zdma::copies(PAIR));
+            run.test("zdma refusals", || zdma::refusals(PAIR));
+        }
+        _ => {
+            run.test("edu moves data", || edu::moves_data(PAIR));
+            if board == "arm64" {
+                run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
+                run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
+            }
+            run.test("edu in flight", || edu::in_flight(PAIR));
+            run.test("edu refusals", || edu::refusals(PAIR));
+            run.test("edu crashed", || edu::crashed(PAIR));
+        }
+    }
+
+    run.test("unload", || module::unload(PAIR[0]));
+    println!("guest finished");
+    if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+struct Tests {
+    failed: bool,
+}
+
+impl Tests {
+    fn test(&mut self, name: &str, test: impl FnOnce() -> Result<String>) {
+        let outcome = catch_unwind(AssertUnwindSafe(test))
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("panicked; its message is on the console")));
+        match outcome {
+            Ok(detail) => println!("ok {name}: {detail}"),
+            Err(error) => {
+                self.failed = true;
+                println!("FAILED {name}: {}", format!("{error:#}").replace('\n', " "));
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Registers of real hardware, mapped into the process.
+#![allow(unsafe_code, reason = "the one place that loads from and stores to hardware")]
+
+use std::{fs::File, io, ptr::NonNull, sync::Arc};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::registers::{Io, Value, sealed::InBlock};
+
+/// Mapped registers.
+///
+/// # Invariants
+/// `start` is page-aligned up to the offset that the device's description
+/// gives, aligned to 8 bytes at least, and valid for volatile access of as many
+/// bytes as the block has that `self` is used for, while `map` lives.
+#[derive(Debug)]
+pub struct Mmio {
+    start: NonNull<u8>,
+    _map: MmapRaw,
+    /// Keeps the device open, and locked, while its registers are mapped.
+    _device: Arc<File>,
+}
+
+// SAFETY: the mapping is valid from any thread.
+unsafe impl Send for Mmio {}
+// SAFETY: registers are not memory that the compiler reasons about; each access
+// is one volatile load or store, which the bus keeps whole and puts in an order.
+unsafe impl Sync for Mmio {}
+
+impl Mmio {
+    /// Maps `size` bytes at `offset` bytes into the mapping that starts at
+    /// `file_offset` of `file`.
+    pub(crate) fn map(
+        file: &File,
+        file_offset: u64,
+        offset: usize,
+        size: usize,
+        device: Arc<File>,
+    ) -> io::Result<Self> {
+        let too_large = || io::Error::from(io::ErrorKind::InvalidInput);
+        if offset % 8 != 0 {
+            return Err(too_large());
+        }
+        let len = offset.checked_add(size).ok_or_else(too_large)?;
+        let map = MmapOptions::new().offset(file_offset).len(len).map_raw(file)?;
+        map.advise(Advice::DontFork)?;
+        // SAFETY: `offset` is at most `len`, the mapping's length.
+        let start = unsafe { map.as_mut_ptr().add(offset) };
+        let start = NonNull::new(start).ok_or_else(too_large)?;
+        Ok(Self { start, _map: map, _device: device })
+    }
+}
+
+impl Io for Mmio {
+    #[inline]
+    fn read<T: Value>(&self, offset: usize, _: InBlock) -> T {
+        // SAFETY: the proof says that the offset is inside the block, and the
+        // invariant that the block is mapped.
+        let register = unsafe { self.start.add(offset) }.cast::<T>();
+        // SAFETY: as above; a `Register` is aligned to its width, and any bits
+        // are a valid integer.
+        unsafe { register.read_volatile() }
+    }
+
+    #[inline]
+    fn write<T: Value>(&self, offset: usize, value: T, _: InBlock) {
+        // SAFETY: as in `read`.
+        let register = unsafe { self.start.add(offset) }.cast::<T>();
+        // SAFETY: as in `read`; what a write makes the device do is what the
+        // creator of the registers vouched for.
+        unsafe { register.write_volatile(value) }
+    }
+}

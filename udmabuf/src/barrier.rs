@@ -1,0 +1,55 @@
+//! The memory barriers of a handover, the only ones in the project.
+//!
+//! Rust's `fence` orders between CPUs (`dmb ish` on arm64); a DMA master sits
+//! outside that domain, so the instructions are named here. The kernel's
+//! `dma_wmb`/`dma_rmb` and `writel`/`readl` are the same instructions
+//! (`arch/*/include/asm/barrier.h` and `io.h`).
+#![allow(unsafe_code, reason = "barrier instructions are inline assembly")]
+
+use std::sync::atomic::{Ordering, compiler_fence};
+
+macro_rules! barriers {
+    ($($arch:literal: $release:literal, $acquire:literal;)*) => {
+        /// What the CPU wrote to the buffer comes before any later access to
+        /// the device: before a doorbell.
+        #[inline]
+        pub(crate) fn before_device() {
+            compiler_fence(Ordering::SeqCst);
+            $(
+                #[cfg(target_arch = $arch)]
+                // SAFETY: a barrier accesses no memory and no register. It is
+                // no `nomem`, so the compiler keeps accesses on their side.
+                unsafe {
+                    core::arch::asm!($release, options(nostack, preserves_flags));
+                }
+            )*
+        }
+
+        /// What was read from the device, its status, comes before any later
+        /// read of the buffer.
+        #[inline]
+        pub(crate) fn after_device() {
+            $(
+                #[cfg(target_arch = $arch)]
+                // SAFETY: as in `before_device`.
+                unsafe {
+                    core::arch::asm!($acquire, options(nostack, preserves_flags));
+                }
+            )*
+            compiler_fence(Ordering::SeqCst);
+        }
+
+        #[cfg(not(any($(target_arch = $arch),*)))]
+        compile_error!("no DMA barriers are known for this architecture");
+    };
+}
+
+barriers! {
+    "aarch64": "dmb oshst", "dmb oshld";
+    // Armv7 has no load-only barrier.
+    "arm": "dmb oshst", "dmb osh";
+    "riscv64": "fence ow, ow", "fence ir, ir";
+    // x86 orders ordinary stores before stores to devices, and loads likewise:
+    // the (empty) assembly keeps the compiler from reordering.
+    "x86_64": "", "";
+}

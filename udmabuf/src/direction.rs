@@ -1,0 +1,49 @@
+//! Which way data moves: the second type parameter of [`Buffer`](crate::Buffer).
+
+pub(crate) use udmabuf_sys::abi::Direction as Kind;
+
+/// The CPU writes, the device reads.
+#[derive(Debug)]
+pub enum ToDevice {}
+
+/// The device writes, the CPU reads.
+#[derive(Debug)]
+pub enum FromDevice {}
+
+/// Both write and read; costs a cache operation each way.
+#[derive(Debug)]
+pub enum Bidirectional {}
+
+/// A direction of transfer.
+pub trait Direction: sealed::Direction {}
+impl Direction for ToDevice {}
+impl Direction for FromDevice {}
+impl Direction for Bidirectional {}
+
+/// Directions in which the CPU may write: [`ToDevice`] and [`Bidirectional`].
+#[diagnostic::on_unimplemented(
+    message = "the CPU cannot write a `{Self}` buffer: what it writes would not reach the device, or be lost",
+    label = "needs a `ToDevice` or `Bidirectional` buffer",
+    note = "choose the direction while the CPU owns the buffer, with `for_direction::<ToDevice>()` or `for_direction::<Bidirectional>()`"
+)]
+pub trait CpuWrites: Direction {}
+impl CpuWrites for ToDevice {}
+impl CpuWrites for Bidirectional {}
+
+pub(crate) mod sealed {
+    use super::{Bidirectional, FromDevice, Kind, ToDevice};
+
+    pub trait Direction {
+        const KIND: Kind;
+    }
+
+    impl Direction for ToDevice {
+        const KIND: Kind = Kind::ToDevice;
+    }
+    impl Direction for FromDevice {
+        const KIND: Kind = Kind::FromDevice;
+    }
+    impl Direction for Bidirectional {
+        const KIND: Kind = Kind::Bidirectional;
+    }
+}

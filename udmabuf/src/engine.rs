@@ -1,0 +1,143 @@
+//! The seam to the hardware: what a driver vouches for, and where an idle
+//! engine waits for work.
+#![allow(unsafe_code, reason = "declares the unsafe trait by which a driver vouches")]
+
+use std::{
+    error::Error as StdError,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::{Handoff, Parts, Transfer, parts::sealed::Crate};
+
+/// A DMA engine that runs one transfer at a time, as a driver sees it.
+///
+/// # Safety
+/// This is the one promise a driver makes, and all of it. From the moment
+/// [`Slot::start`] has run `program` on the engine, the device may access the
+/// buffers of that transfer, and it accesses no other buffer. It no longer
+/// accesses any of them, and will not until the next `start`, once
+/// - `program` has returned an error,
+/// - [`poll`](Engine::poll) has said [`Progress::Finished`] or [`Progress::Failed`], or
+/// - [`stop`](Engine::stop) has succeeded.
+///
+/// Whoever else can write the engine's registers (a second handle, another
+/// process) could break that promise, so it includes keeping them out.
+pub unsafe trait Engine {
+    /// What goes wrong on this engine.
+    type Error: StdError + Send + Sync + 'static;
+
+    /// Asks the device how far it is, without blocking, and clears its
+    /// interrupt.
+    fn poll(&mut self) -> Progress<Self::Error>;
+
+    /// Blocks until the engine's interrupt or the deadline, whichever is first.
+    /// It may return early; `poll` decides.
+    ///
+    /// # Errors
+    /// The interrupt cannot be waited for.
+    fn park(&mut self, deadline: Instant) -> Result<(), Self::Error>;
+
+    /// Stops the transfer, blocking until the device accesses memory no more.
+    /// Stopping an idle engine succeeds.
+    ///
+    /// # Errors
+    /// The device may still access memory.
+    fn stop(&mut self) -> Result<(), Self::Error>;
+}
+
+/// How far a transfer is.
+#[derive(Debug)]
+pub enum Progress<E> {
+    /// The device may still access the buffers.
+    Running,
+    /// All data is where it should be, and the device is done.
+    Finished,
+    /// The device gave up, and accesses the buffers no more.
+    Failed(E),
+}
+
+/// Where an engine is while it is idle.
+///
+/// A transfer takes the engine out and puts it back when the device is done.
+/// So an engine that is here is idle, and a transfer that is leaked, or cannot
+/// be stopped, takes its engine along: the device can never be started again
+/// under buffers that are still in use.
+#[derive(Debug)]
+pub struct Slot<E>(Arc<Mutex<Option<E>>>);
+
+/// The engine is not in its [`Slot`]: a transfer has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine is busy: wait for its transfer, or stop it")]
+pub struct Busy;
+
+/// Why a transfer was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError<E: StdError + 'static> {
+    /// The engine already runs a transfer, or one that could not be stopped.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The driver refused it.
+    #[error(transparent)]
+    Refused(E),
+}
+
+/// What a driver's start functions return: the transfer, or why there is none
+/// and the buffers, the CPU's again.
+pub type Started<E, P> =
+    Result<Transfer<E, P>, Handoff<<P as Parts>::Cpu, StartError<<E as Engine>::Error>>>;
+
+impl<E: Engine> Slot<E> {
+    /// Puts an engine in, idle.
+    pub fn new(engine: E) -> Self {
+        Self(Arc::new(Mutex::new(Some(engine))))
+    }
+
+    /// Starts a transfer: `program` checks the buffers against what the engine
+    /// can do, writes their addresses into its registers and last of all its
+    /// doorbell.
+    ///
+    /// # Errors
+    /// The engine is busy, or `program` failed; the device has not touched the
+    /// buffers, and they are in [`Handoff::value`].
+    pub fn start<P: Parts>(
+        &self,
+        parts: P,
+        program: impl FnOnce(&mut E, &P) -> Result<(), E::Error>,
+    ) -> Started<E, P> {
+        let Some(mut engine) = self.lock().take() else {
+            return Err(not_started(parts, Busy.into()));
+        };
+        match program(&mut engine, &parts) {
+            Ok(()) => Ok(Transfer::new(engine, parts, Self(self.0.clone()))),
+            Err(error) => {
+                self.put(engine);
+                Err(not_started(parts, StartError::Refused(error)))
+            }
+        }
+    }
+
+    /// Runs `f` on the engine while it is idle.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn with<R>(&self, f: impl FnOnce(&mut E) -> R) -> Result<R, Busy> {
+        self.lock().as_mut().map(f).ok_or(Busy)
+    }
+
+    pub(crate) fn put(&self, engine: E) {
+        *self.lock() = Some(engine);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<E>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives parts back that no device has touched.
+fn not_started<P: Parts, E>(parts: P, error: E) -> Handoff<P::Cpu, E> {
+    // Should the sync fail, the bytes are right all the same: nobody but the
+    // CPU has written them. The kernel then only remembers the handover.
+    let _ = parts.sync_for_cpu(Crate);
+    Handoff { error, value: parts.assume_cpu(Crate) }
+}

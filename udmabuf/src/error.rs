@@ -1,0 +1,133 @@
+//! What can go wrong, and what would help.
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::DmaAddr;
+
+/// Why an operation on a buffer failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such buffer.
+    #[error("no DMA buffer `{name}`: {} does not exist; {cure}", path.display())]
+    NotFound {
+        /// The name that was asked for.
+        name: String,
+        /// The device file that was tried.
+        path: PathBuf,
+        /// What would help.
+        cure: String,
+    },
+    /// This user may not open the device file.
+    #[error(
+        "no permission to open {}: run as root, or give the file to your group by a udev rule for KERNEL==\"{name}\"",
+        path.display()
+    )]
+    PermissionDenied {
+        /// The buffer's name.
+        name: String,
+        /// The device file.
+        path: PathBuf,
+    },
+    /// Somebody else has the buffer open, mapped or exported.
+    #[error(
+        "{name} is in use: another open file or mapping of it exists; `fuser -v /dev/{name}` names the processes"
+    )]
+    Busy {
+        /// The buffer's name.
+        name: String,
+    },
+    /// Its last user ended while a device owned the buffer.
+    #[error(
+        "{name} may still be written by a device: its last user ended without taking it back; \
+         reset the engine, then open it with `Buffer::recover`"
+    )]
+    StillDeviceOwned {
+        /// The buffer's name.
+        name: String,
+    },
+    /// The driver or the file cannot do it.
+    #[error("{name}: {what}")]
+    Unsupported {
+        /// The buffer's name.
+        name: String,
+        /// What is missing, and what would help.
+        what: &'static str,
+    },
+    /// A range that is not inside the buffer.
+    #[error("{len} bytes at offset {offset} are not inside a buffer of {size} bytes")]
+    OutOfRange {
+        /// Start of the range, in bytes.
+        offset: u64,
+        /// Length of the range, in bytes.
+        len: u64,
+        /// Length of the buffer, in bytes.
+        size: u64,
+    },
+    /// An offset at which a value of that type cannot be.
+    #[error("offset {offset} is not a multiple of {align}, the type's alignment")]
+    Misaligned {
+        /// The offset, in bytes.
+        offset: u64,
+        /// The alignment, in bytes.
+        align: u64,
+    },
+    /// A bus address that the engine's registers cannot hold.
+    #[error(
+        "bus address {addr} does not fit in {bits} bits; allocate the buffer below that \
+         (the module's `dma_mask_bit` parameter, or `dma-mask` in the device tree)"
+    )]
+    AddressTooWide {
+        /// The address.
+        addr: DmaAddr,
+        /// Bits that the engine drives.
+        bits: u32,
+    },
+    /// The operating system refused.
+    #[error("{operation} of {name} failed")]
+    Os {
+        /// What was tried, with its values.
+        operation: String,
+        /// The buffer's name.
+        name: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn os(
+        name: &str,
+        operation: impl Into<String>,
+        source: impl Into<io::Error>,
+    ) -> Self {
+        Self::Os { operation: operation.into(), name: name.into(), source: source.into() }
+    }
+}
+
+/// An operation that was to consume `value` failed, and here it is back,
+/// unchanged.
+pub struct Handoff<T, E = Error> {
+    /// Why it failed.
+    pub error: E,
+    /// What was to be consumed.
+    pub value: T,
+}
+
+impl<T, E: fmt::Debug> fmt::Debug for Handoff<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handoff").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<T, E: fmt::Display> fmt::Display for Handoff<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<T, E: std::error::Error> std::error::Error for Handoff<T, E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}

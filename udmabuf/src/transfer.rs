@@ -1,0 +1,180 @@
+//! A transfer in flight: it owns its buffers and its engine until the device
+//! is done.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::{Engine, Error, Parts, Progress, Slot, parts::sealed::Crate};
+
+/// What an endless wait is cut to: far enough, and a clock can still count it.
+const LONGEST_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// A transfer in flight.
+///
+/// It comes from a driver, which made it with [`Slot::start`]. Dropping it
+/// stops the engine; if that fails, the buffers stay with the device for the
+/// life of the process. Leaking it leaks the buffers and the engine with it.
+#[must_use = "dropping a transfer stops it: call `wait`"]
+pub struct Transfer<E: Engine, P: Parts> {
+    /// `None` only once the buffers have left, in `drop`.
+    flight: Option<(E, P)>,
+    slot: Slot<E>,
+}
+
+/// Why a transfer did not give its buffers back, or gave them back unfinished.
+pub enum WaitError<E: Engine, P: Parts> {
+    /// It is still running.
+    Timeout {
+        /// How long was waited.
+        waited: Duration,
+        /// Still in flight: wait again, or stop it.
+        transfer: Transfer<E, P>,
+    },
+    /// The device gave up.
+    Failed {
+        /// What it said.
+        error: E::Error,
+        /// The CPU's again; how much was transferred is the driver's to say.
+        buffers: P::Cpu,
+    },
+    /// It is not known whether the device is done.
+    Unknown {
+        /// Why not.
+        error: E::Error,
+        /// To be taken as in flight: wait again, or stop it.
+        transfer: Transfer<E, P>,
+    },
+    /// The device is done, but the buffers could not be synced.
+    Sync {
+        /// Why not.
+        error: Error,
+        /// `wait` tries again.
+        transfer: Transfer<E, P>,
+    },
+}
+
+impl<E: Engine, P: Parts> Transfer<E, P> {
+    pub(crate) fn new(engine: E, parts: P, slot: Slot<E>) -> Self {
+        Self { flight: Some((engine, parts)), slot }
+    }
+
+    /// Waits until the device is done, and gives the buffers back to the CPU.
+    ///
+    /// # Errors
+    /// [`WaitError`]: after every error the buffers are in it, on their own or
+    /// in the transfer.
+    pub fn wait(mut self, timeout: Duration) -> Result<P::Cpu, WaitError<E, P>> {
+        let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
+        loop {
+            let parked = self.engine().park(deadline);
+            match self.engine().poll() {
+                Progress::Finished => return self.finish(),
+                Progress::Failed(error) => {
+                    return Err(match self.finish() {
+                        Ok(buffers) => WaitError::Failed { error, buffers },
+                        Err(sync) => sync,
+                    });
+                }
+                Progress::Running => {}
+            }
+            if let Err(error) = parked {
+                return Err(WaitError::Unknown { error, transfer: self });
+            }
+            if Instant::now() >= deadline {
+                return Err(WaitError::Timeout { waited: timeout, transfer: self });
+            }
+        }
+    }
+
+    /// Stops the engine and gives the buffers back to the CPU, with whatever
+    /// the device has transferred.
+    ///
+    /// # Errors
+    /// [`WaitError::Unknown`] if the engine cannot be stopped, and
+    /// [`WaitError::Sync`].
+    pub fn stop(mut self) -> Result<P::Cpu, WaitError<E, P>> {
+        match self.engine().stop() {
+            Ok(()) => self.finish(),
+            Err(error) => Err(WaitError::Unknown { error, transfer: self }),
+        }
+    }
+
+    fn engine(&mut self) -> &mut E {
+        match &mut self.flight {
+            Some((engine, _)) => engine,
+            None => unreachable!("only `finish` empties a transfer, and it consumes it"),
+        }
+    }
+
+    /// The device is done: syncs, and puts the engine back into its slot.
+    fn finish(mut self) -> Result<P::Cpu, WaitError<E, P>> {
+        match self.flight.take() {
+            Some((engine, parts)) => match parts.sync_for_cpu(Crate) {
+                Ok(()) => {
+                    self.slot.put(engine);
+                    Ok(parts.assume_cpu(Crate))
+                }
+                Err(error) => {
+                    self.flight = Some((engine, parts));
+                    Err(WaitError::Sync { error, transfer: self })
+                }
+            },
+            None => unreachable!("only `finish` empties a transfer, and it consumes it"),
+        }
+    }
+}
+
+impl<E: Engine, P: Parts> Drop for Transfer<E, P> {
+    fn drop(&mut self) {
+        let Some((mut engine, parts)) = self.flight.take() else {
+            return;
+        };
+        // Without a successful stop both are dropped as they are: the buffers,
+        // device-owned, stay; the engine never returns to its slot.
+        if engine.stop().is_ok() && parts.sync_for_cpu(Crate).is_ok() {
+            drop(parts.assume_cpu(Crate));
+            self.slot.put(engine);
+        }
+    }
+}
+
+impl<E: Engine, P: Parts> fmt::Debug for Transfer<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").finish_non_exhaustive()
+    }
+}
+
+impl<E: Engine, P: Parts> fmt::Display for WaitError<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout { waited, .. } => write!(
+                f,
+                "the transfer is not done after {waited:?}: the device still owns the buffers; wait again, or stop it"
+            ),
+            Self::Failed { error, .. } => write!(f, "the device gave up: {error}"),
+            Self::Unknown { error, .. } => {
+                write!(f, "the device may still own the buffers: {error}")
+            }
+            Self::Sync { error, .. } => write!(f, "the transfer is done, but {error}"),
+        }
+    }
+}
+
+impl<E: Engine, P: Parts> fmt::Debug for WaitError<E, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<E: Engine, P: Parts> StdError for WaitError<E, P> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Timeout { .. } => None,
+            Self::Failed { error, .. } | Self::Unknown { error, .. } => error.source(),
+            Self::Sync { error, .. } => error.source(),
+        }
+    }
+}

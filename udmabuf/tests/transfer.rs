@@ -1,0 +1,218 @@
+//! What becomes of buffers and engine in each way that a transfer can end.
+#![allow(unsafe_code, reason = "vouches for an engine that is a script")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use udmabuf::{
+    Buffer, CpuOwned, DeviceOwned, Engine, Progress, Slot, StartError, Transfer, WaitError,
+    emulator::Emulator,
+};
+
+/// An engine that does as it is told.
+#[derive(Clone, Debug, Default)]
+struct Scripted(Arc<Mutex<Script>>);
+
+#[derive(Debug, Default)]
+struct Script {
+    /// What `poll` says, in turn; then "running".
+    polls: VecDeque<Progress<Fault>>,
+    park_fails: bool,
+    stop_fails: bool,
+    stops: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("fault {0}")]
+struct Fault(u32);
+
+// SAFETY: there is no device; the tests access the bus only where they say so.
+unsafe impl Engine for Scripted {
+    type Error = Fault;
+
+    fn poll(&mut self) -> Progress<Fault> {
+        self.0.lock().unwrap().polls.pop_front().unwrap_or(Progress::Running)
+    }
+
+    fn park(&mut self, deadline: Instant) -> Result<(), Fault> {
+        assert!(deadline > Instant::now() - Duration::from_secs(1));
+        if self.0.lock().unwrap().park_fails { Err(Fault(1)) } else { Ok(()) }
+    }
+
+    fn stop(&mut self) -> Result<(), Fault> {
+        let mut script = self.0.lock().unwrap();
+        script.stops += 1;
+        if script.stop_fails { Err(Fault(2)) } else { Ok(()) }
+    }
+}
+
+impl Scripted {
+    fn script(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn stops(&self) -> usize {
+        self.0.lock().unwrap().stops
+    }
+}
+
+struct Bench {
+    emulator: Emulator,
+    engine: Scripted,
+    slot: Slot<Scripted>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let engine = Scripted::default();
+        Self { emulator: Emulator::new(), slot: Slot::new(engine.clone()), engine }
+    }
+
+    fn buffer(&self) -> Buffer<DeviceOwned> {
+        self.emulator.buffer(64).into_device().unwrap()
+    }
+
+    /// A transfer in flight, and the bus address of its buffer.
+    fn start(&self) -> (Transfer<Scripted, Buffer<DeviceOwned>>, u64) {
+        let buffer = self.buffer();
+        let addr = buffer.dma_addr().to_u64();
+        (self.slot.start(buffer, |_, _| Ok(())).unwrap(), addr)
+    }
+
+    /// Whether the device can still reach the buffer: it is not the CPU's.
+    fn device_reaches(&self, addr: u64) -> bool {
+        self.emulator.bus().read(addr, &mut [0]).is_ok()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.slot.with(|_| ()).is_ok()
+    }
+}
+
+const SOON: Duration = Duration::from_millis(5);
+
+#[test]
+fn finished() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.polls = [Progress::Running, Progress::Finished].into());
+    let (transfer, addr) = bench.start();
+    assert!(!bench.is_idle());
+    bench.emulator.bus().write(addr, &[9; 64]).unwrap();
+    // Longer than any clock can count.
+    let buffer: Buffer<CpuOwned> = transfer.wait(Duration::MAX).unwrap();
+    assert_eq!(buffer.as_slice(), [9; 64]);
+    assert!(bench.is_idle() && !bench.device_reaches(addr));
+    assert_eq!(bench.engine.stops(), 0);
+}
+
+#[test]
+fn several_buffers_come_back_in_order() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.polls = [Progress::Finished].into());
+    let parts = (bench.buffer(), vec![bench.buffer(), bench.buffer()]);
+    let [a, b, c] = [&parts.0, &parts.1[0], &parts.1[1]].map(|part| part.dma_addr().to_u64());
+    let transfer = bench.slot.start(parts, |_, _| Ok(())).unwrap();
+    for (addr, value) in [(a, 1), (b, 2), (c, 3)] {
+        bench.emulator.bus().write(addr, &[value; 64]).unwrap();
+    }
+    let (first, rest) = transfer.wait(SOON).unwrap();
+    let values = [&first, &rest[0], &rest[1]].map(|buffer| buffer.as_slice()[63]);
+    assert_eq!(values, [1, 2, 3]);
+}
+
+#[test]
+fn a_timeout_gives_the_transfer_back() {
+    let bench = Bench::new();
+    let (transfer, addr) = bench.start();
+    let Err(WaitError::Timeout { transfer, waited }) = transfer.wait(SOON) else { panic!() };
+    assert_eq!(waited, SOON);
+    assert!(!bench.is_idle() && bench.device_reaches(addr));
+    bench.engine.script(|s| s.polls = [Progress::Finished].into());
+    transfer.wait(SOON).unwrap();
+    assert!(bench.is_idle());
+    assert_eq!(bench.engine.stops(), 0);
+}
+
+#[test]
+fn a_failed_transfer_gives_the_buffer_back() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.polls = [Progress::Failed(Fault(3))].into());
+    let (transfer, addr) = bench.start();
+    let Err(error) = transfer.wait(SOON) else { panic!() };
+    assert_eq!(error.to_string(), "the device gave up: fault 3");
+    let WaitError::Failed { error: Fault(3), buffers } = error else { panic!() };
+    assert_eq!(buffers.len(), 64);
+    assert!(bench.is_idle() && !bench.device_reaches(addr));
+}
+
+#[test]
+fn not_knowing_is_as_good_as_in_flight() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.park_fails = true);
+    let (transfer, addr) = bench.start();
+    let Err(WaitError::Unknown { error: Fault(1), transfer }) = transfer.wait(SOON) else {
+        panic!()
+    };
+    assert!(!bench.is_idle() && bench.device_reaches(addr));
+    // What `poll` says counts more than that the interrupt cannot be waited for.
+    bench.engine.script(|s| s.polls = [Progress::Finished].into());
+    transfer.wait(SOON).unwrap();
+    assert!(bench.is_idle());
+}
+
+#[test]
+fn stopped() {
+    let bench = Bench::new();
+    let (transfer, addr) = bench.start();
+    bench.engine.script(|s| s.stop_fails = true);
+    let Err(WaitError::Unknown { error: Fault(2), transfer }) = transfer.stop() else { panic!() };
+    assert!(!bench.is_idle() && bench.device_reaches(addr));
+    bench.engine.script(|s| s.stop_fails = false);
+    transfer.stop().unwrap();
+    assert!(bench.is_idle() && !bench.device_reaches(addr));
+}
+
+#[test]
+fn dropping_stops_the_engine() {
+    let bench = Bench::new();
+    let (transfer, addr) = bench.start();
+    drop(transfer);
+    assert_eq!(bench.engine.stops(), 1);
+    assert!(bench.is_idle() && !bench.device_reaches(addr));
+}
+
+#[test]
+fn what_cannot_be_stopped_or_is_leaked_stays_with_the_device() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.stop_fails = true);
+    let (transfer, addr) = bench.start();
+    drop(transfer);
+    assert!(!bench.is_idle() && bench.device_reaches(addr));
+
+    let bench = Bench::new();
+    let (transfer, addr) = bench.start();
+    std::mem::forget(transfer);
+    assert!(!bench.is_idle() && bench.device_reaches(addr));
+}
+
+#[test]
+fn what_is_not_started_comes_back() {
+    let bench = Bench::new();
+    let (transfer, _) = bench.start();
+    let waiting = bench.buffer();
+    let addr = waiting.dma_addr().to_u64();
+    let busy = bench.slot.start(waiting, |_, _| panic!("an engine that is not there")).unwrap_err();
+    assert!(matches!(busy.error, StartError::Busy(_)));
+    assert_eq!(busy.value.as_slice(), [0; 64]);
+    assert!(!bench.device_reaches(addr));
+    transfer.stop().unwrap();
+
+    let refused = bench.slot.start(bench.buffer(), |_, _| Err(Fault(4))).unwrap_err();
+    assert!(matches!(refused.error, StartError::Refused(Fault(4))));
+    assert_eq!(refused.to_string(), "fault 4");
+    assert!(bench.is_idle());
+}
