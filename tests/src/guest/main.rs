@@ -8,6 +8,7 @@ mod edu;
 mod errors;
 mod module;
 mod ownership;
+mod programs;
 mod random;
 mod zdma;
 
@@ -57,6 +58,7 @@ fn run(board: &str) -> ExitCode {
         "versal" => {
             run.test("zdma copies", || zdma::copies(PAIR));
             run.test("zdma refusals", || zdma::refusals(PAIR));
+            run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
         }
         _ => {
             run.test("edu moves data", || edu::moves_data(PAIR));
@@ -67,9 +69,11 @@ fn run(board: &str) -> ExitCode {
             run.test("edu in flight", || edu::in_flight(PAIR));
             run.test("edu refusals", || edu::refusals(PAIR));
             run.test("edu crashed", || edu::crashed(PAIR));
+            run.test("program edu", || programs::says("edu", "65536 bytes there and back"));
         }
     }
 
+    run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
     println!("guest finished");
     if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* A buffer from creation to removal; see udb.h for its lifetime. */
+#include <linux/device.h>
+#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/slab.h>
+#include <linux/utsname.h>
+
+#include "compat.h"
+#include "udb.h"
+
+static char *udb_devnode(udb_devnode_device *dev, umode_t *mode)
+{
+	if (mode)
+		*mode = 0600;
+	return NULL;
+}
+
+static struct class udb_class = {
+	.name = UDB_NAME,
+	.devnode = udb_devnode,
+};
+
+int udb_class_init(void)
+{
+	return class_register(&udb_class);
+}
+
+void udb_class_exit(void)
+{
+	class_unregister(&udb_class);
+}
+
+static void udb_release(struct kref *ref)
+{
+	struct udb_buffer *buf = container_of(ref, struct udb_buffer, ref);
+
+	iput(buf->inode);
+	kfree(buf);
+}
+
+void udb_put(struct udb_buffer *buf)
+{
+	kref_put(&buf->ref, udb_release);
+}
+
+int udb_enter(struct udb_buffer *buf)
+{
+	down_read(&buf->life);
+	if (!buf->gone)
+		return 0;
+	up_read(&buf->life);
+	return -ENODEV;
+}
+
+void udb_leave(struct udb_buffer *buf)
+{
+	up_read(&buf->life);
+}
+
+/* For what does not touch the memory: is it still there? */
+int udb_check(struct udb_buffer *buf)
+{
+	int ret = udb_enter(buf);
+
+	if (!ret)
+		udb_leave(buf);
+	return ret;
+}
+
+/* After this nobody enters, and whoever was inside has left. */
+static void udb_revoke(struct udb_buffer *buf)
+{
+	down_write(&buf->life);
+	buf->gone = true;
+	up_write(&buf->life);
+}
+
+static int udb_setup_dma(struct device *dev, const struct udb_spec *spec)
+{
+	int ret;
+
+	if (spec->dma_mask_bits) {
+		ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(spec->dma_mask_bits));
+		if (ret) {
+			dev_err(dev, "a DMA mask of %u bits is not possible: error %d\n",
+				spec->dma_mask_bits, ret);
+			return ret;
+		}
+	}
+	/* The device is ours, and so is its one segment, whatever its size. */
+	dma_set_max_seg_size(dev, UINT_MAX);
+	dma_set_seg_boundary(dev, ULONG_MAX);
+	return 0;
+}
+
+static struct udb_buffer *udb_buffer_new(struct device *dev, const struct udb_spec *spec)
+{
+	struct udb_buffer *buf;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&buf->ref);
+	init_rwsem(&buf->life);
+	spin_lock_init(&buf->lock);
+	buf->dev = dev;
+	buf->size = spec->size;
+	buf->sync = spec->sync;
+	buf->owner = U_DMA_BUF_OWNER_CPU;
+	buf->dma_mask_bits = fls64(dma_get_mask(dev));
+	buf->coherent = dev_is_dma_coherent(dev);
+
+	buf->inode = udb_inode_new();
+	if (IS_ERR(buf->inode)) {
+		long ret = PTR_ERR(buf->inode);
+
+		kfree(buf);
+		return ERR_PTR(ret);
+	}
+	return buf;
+}
+
+/* Makes the buffer visible; it has to be ready. */
+static int udb_register(struct udb_buffer *buf, const char *name)
+{
+	static DEFINE_MUTEX(names_lock);
+	struct device *taken, *sys_dev;
+
+	mutex_lock(&names_lock);
+	taken = class_find_device_by_name(&udb_class, name);
+	if (taken || (!dev_get_platdata(buf->dev) && udb_params_want_name(name))) {
+		put_device(taken);
+		mutex_unlock(&names_lock);
+		dev_err(buf->dev, "the name %s is taken\n", name);
+		return -EEXIST;
+	}
+
+	udb_minor_publish(buf->minor, buf);
+	sys_dev = device_create_with_groups(&udb_class, buf->dev, udb_devt(buf->minor),
+					    buf, udb_groups, "%s", name);
+	mutex_unlock(&names_lock);
+	if (IS_ERR(sys_dev)) {
+		udb_minor_publish(buf->minor, NULL);
+		dev_err(buf->dev, "no device %s: error %ld\n", name, PTR_ERR(sys_dev));
+		return PTR_ERR(sys_dev);
+	}
+	buf->sys_dev = sys_dev;
+	return 0;
+}
+
+static void udb_log_created(struct udb_buffer *buf)
+{
+	struct device *sys_dev = buf->sys_dev;
+
+	if (udb_info_enable & UDB_INFO_INSTALL) {
+		dev_info(sys_dev, "driver version = %s\n", UDB_VERSION);
+		dev_info(sys_dev, "major number   = %u\n", MAJOR(sys_dev->devt));
+		dev_info(sys_dev, "minor number   = %u\n", MINOR(sys_dev->devt));
+		dev_info(sys_dev, "phys address   = %pad\n", &buf->memory.dma_addr);
+		dev_info(sys_dev, "buffer size    = %zu\n", buf->size);
+	}
+	if (udb_info_enable & UDB_INFO_DMA) {
+		dev_info(sys_dev, "dma mask bits  = %u\n", buf->dma_mask_bits);
+		dev_info(sys_dev, "dma coherent   = %d\n", buf->coherent);
+		dev_info(sys_dev, "cpu segments   = %u\n", buf->memory.nr_segments);
+		dev_info(sys_dev, "cache line     = %d\n", dma_get_cache_alignment());
+	}
+	if (udb_info_enable & UDB_INFO_BUILD) {
+		dev_info(sys_dev, "kernel version = %s\n", utsname()->release);
+		dev_info(sys_dev, "ioctl version  = %d\n", U_DMA_BUF_IOCTL_VERSION);
+		dev_info(sys_dev, "capabilities   = 0x%llx\n", UDB_CAPABILITIES);
+	}
+	if (udb_info_enable & UDB_INFO_INSTALL)
+		dev_info(buf->dev, "driver installed.\n");
+}
+
+int udb_buffer_create(struct device *dev)
+{
+	/* Ours made by a parameter has a minor already. */
+	bool reserved = dev_get_platdata(dev);
+	struct udb_buffer *buf;
+	struct udb_spec spec;
+	int minor, ret;
+
+	ret = udb_read_properties(dev, &spec);
+	if (ret)
+		return ret;
+	ret = udb_setup_dma(dev, &spec);
+	if (ret)
+		return ret;
+
+	minor = reserved ? spec.minor : udb_minor_reserve(spec.minor);
+	if (minor < 0) {
+		if (spec.minor == UDB_ANY_MINOR)
+			dev_err(dev, "all %d minor numbers are taken\n", UDB_MINORS);
+		else
+			dev_err(dev, "minor number %d is taken\n", spec.minor);
+		return minor;
+	}
+
+	buf = udb_buffer_new(dev, &spec);
+	if (IS_ERR(buf)) {
+		ret = PTR_ERR(buf);
+		goto err_minor;
+	}
+	buf->minor = minor;
+
+	ret = udb_memory_alloc(dev, &buf->memory, buf->size);
+	if (ret)
+		goto err_buffer;
+	/* It was zeroed through the cache. */
+	ret = udb_sync_memory(buf, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
+	if (ret)
+		goto err_memory;
+
+	ret = udb_register(buf, spec.name);
+	if (ret)
+		goto err_revoke;
+	dev_set_drvdata(dev, buf);
+	udb_log_created(buf);
+	return 0;
+
+err_revoke:
+	/* For a file opened before device_create_with_groups() failed. */
+	udb_revoke(buf);
+	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+err_memory:
+	udb_memory_free(dev, &buf->memory);
+err_buffer:
+	udb_put(buf);
+err_minor:
+	if (!reserved)
+		udb_minor_release(minor);
+	return ret;
+}
+
+void udb_buffer_remove(struct device *dev)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	udb_revoke(buf);
+	udb_minor_publish(buf->minor, NULL);
+	device_unregister(buf->sys_dev);
+	/* No fault adds to the mappings any more. */
+	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+	udb_memory_free(dev, &buf->memory);
+	if (!dev_get_platdata(dev))
+		udb_minor_release(buf->minor);
+	udb_put(buf);
+
+	if (udb_info_enable & UDB_INFO_INSTALL)
+		dev_info(dev, "driver removed.\n");
+}

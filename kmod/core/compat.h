@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * What differs between kernel versions, 6.1 to the newest; nothing else looks
+ * at LINUX_VERSION_CODE.
+ */
+#ifndef UDB_COMPAT_H
+#define UDB_COMPAT_H
+
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/version.h>
+
+/* The device that a class's devnode function gets. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#define udb_devnode_device const struct device
+#else
+#define udb_devnode_device struct device
+#endif
+
+static inline void udb_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
+#endif
+}
+
+/* The largest block that the page allocator has. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define UDB_MAX_BLOCK (PAGE_SIZE << MAX_PAGE_ORDER)
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define UDB_MAX_BLOCK (PAGE_SIZE << MAX_ORDER)
+#else
+#define UDB_MAX_BLOCK (PAGE_SIZE << (MAX_ORDER - 1))
+#endif
+
+/* The member of struct platform_driver whose remove function returns void. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#define udb_remove_void remove
+#else
+#define udb_remove_void remove_new
+#endif
+
+#endif /* UDB_COMPAT_H */

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * Buffers that module parameters ask for: each becomes a platform device with
+ * properties, and goes the way of a device-tree node from there.
+ */
+#include <linux/dma-mapping.h>
+#include <linux/err.h>
+#include <linux/moduleparam.h>
+#include <linux/platform_device.h>
+#include <linux/property.h>
+#include <linux/string.h>
+
+#include "udb.h"
+
+#define UDB_PARAMS 8
+
+int udb_info_enable = UDB_INFO_INSTALL;
+module_param_named(info_enable, udb_info_enable, int, 0644);
+MODULE_PARM_DESC(info_enable, "Log: 1 install and remove, 2 DMA details, 4 build configuration (sum; default 1)");
+
+static int udb_dma_mask_bit = 32;
+module_param_named(dma_mask_bit, udb_dma_mask_bit, int, 0444);
+MODULE_PARM_DESC(dma_mask_bit, "Bits in the DMA mask of buffers not from the device tree (12...64, default 32)");
+
+static unsigned long udb_param_size[UDB_PARAMS];
+
+#define UDB_PARAM(n) \
+	module_param_named(udmabuf##n, udb_param_size[n], ulong, 0444); \
+	MODULE_PARM_DESC(udmabuf##n, "Size of udmabuf" #n " in bytes (default 0: none)")
+
+UDB_PARAM(0);
+UDB_PARAM(1);
+UDB_PARAM(2);
+UDB_PARAM(3);
+UDB_PARAM(4);
+UDB_PARAM(5);
+UDB_PARAM(6);
+UDB_PARAM(7);
+
+static const char * const udb_param_name[UDB_PARAMS] = {
+	"udmabuf0", "udmabuf1", "udmabuf2", "udmabuf3",
+	"udmabuf4", "udmabuf5", "udmabuf6", "udmabuf7",
+};
+
+static struct platform_device *udb_param_pdev[UDB_PARAMS];
+
+bool udb_params_want_name(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < UDB_PARAMS; i++)
+		if (udb_param_size[i] && !strcmp(name, udb_param_name[i]))
+			return true;
+	return false;
+}
+
+/* Before anybody else can have a minor. */
+void udb_params_reserve(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < UDB_PARAMS; i++)
+		if (udb_param_size[i])
+			udb_minor_reserve(i);
+}
+
+static int udb_param_create(unsigned int i)
+{
+	const struct property_entry properties[] = {
+		PROPERTY_ENTRY_U64("size", udb_param_size[i]),
+		PROPERTY_ENTRY_U32("minor-number", i),
+		PROPERTY_ENTRY_STRING("device-name", udb_param_name[i]),
+		PROPERTY_ENTRY_U32("dma-mask", udb_dma_mask_bit),
+		{ }
+	};
+	const struct udb_platform_data data = {
+		.probe_error = -ENXIO,
+	};
+	const struct platform_device_info info = {
+		.name = UDB_NAME,
+		.id = i,
+		.data = &data,
+		.size_data = sizeof(data),
+		.dma_mask = DMA_BIT_MASK(32),
+		.properties = properties,
+	};
+	struct platform_device *pdev;
+	int error;
+
+	pdev = platform_device_register_full(&info);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+
+	error = ((struct udb_platform_data *)dev_get_platdata(&pdev->dev))->probe_error;
+	if (error) {
+		platform_device_unregister(pdev);
+		return error;
+	}
+	udb_param_pdev[i] = pdev;
+	return 0;
+}
+
+/* All of them or, with the first one's error, none. */
+int udb_params_create(void)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < UDB_PARAMS; i++) {
+		if (!udb_param_size[i])
+			continue;
+		ret = udb_param_create(i);
+		if (ret) {
+			udb_params_remove();
+			return ret;
+		}
+	}
+	return 0;
+}
+
+void udb_params_remove(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < UDB_PARAMS; i++) {
+		platform_device_unregister(udb_param_pdev[i]);
+		udb_param_pdev[i] = NULL;
+	}
+}

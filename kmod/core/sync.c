@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * Handing ranges to the device and to the CPU. A request becomes a struct
+ * udb_range of its own, checked once; nothing shared is read after that.
+ */
+#include <linux/dma-mapping.h>
+#include <linux/minmax.h>
+#include <linux/overflow.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
+
+#include "udb.h"
+
+/* Cache maintenance without a pause: about a millisecond. */
+#define UDB_SYNC_CHUNK SZ_4M
+
+struct udb_range {
+	u64 offset;
+	u64 size;
+	enum dma_data_direction direction;
+};
+
+/* Whole pages belong to the buffer, as they do for mmap. */
+bool udb_range_ok(const struct udb_buffer *buf, u64 offset, u64 size)
+{
+	u64 end = PAGE_ALIGN(buf->size);
+
+	return offset <= end && size <= end - offset;
+}
+
+/* Not beyond the end. One DMA address may stand for scattered memory. */
+static void udb_sync_chunk(struct udb_buffer *buf, size_t offset, size_t size,
+			   enum dma_data_direction dir, bool for_device)
+{
+	while (size) {
+		size_t len = min(size, udb_memory_contiguous(&buf->memory, offset));
+		dma_addr_t addr = buf->memory.dma_addr + offset;
+
+		if (for_device)
+			dma_sync_single_for_device(buf->dev, addr, len, dir);
+		else
+			dma_sync_single_for_cpu(buf->dev, addr, len, dir);
+		offset += len;
+		size -= len;
+	}
+}
+
+/* The range has to be inside the buffer. The owner is not touched. */
+int udb_sync_memory(struct udb_buffer *buf, u64 offset, u64 size,
+		    enum dma_data_direction dir, bool for_device)
+{
+	for (;;) {
+		size_t len = min_t(u64, size, UDB_SYNC_CHUNK);
+		int ret = udb_enter(buf);
+
+		if (ret)
+			return ret;
+		udb_sync_chunk(buf, offset, len, dir, for_device);
+		udb_leave(buf);
+
+		offset += len;
+		size -= len;
+		if (!size)
+			return 0;
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+}
+
+/*
+ * Remembered before it happens, so that a user who dies half way leaves the
+ * device as the owner.
+ */
+static int udb_sync_for_device(struct udb_buffer *buf, const struct udb_range *range)
+{
+	spin_lock(&buf->lock);
+	buf->owner = U_DMA_BUF_OWNER_DEVICE;
+	if (check_add_overflow(buf->lent, range->size, &buf->lent))
+		buf->lent = U64_MAX;
+	spin_unlock(&buf->lock);
+
+	return udb_sync_memory(buf, range->offset, range->size, range->direction, true);
+}
+
+/* Of a claimed buffer, other parts may still be at the device. */
+static int udb_sync_for_cpu(struct udb_buffer *buf, const struct udb_range *range)
+{
+	bool whole = range->offset == 0 && range->size >= buf->size;
+	int ret;
+
+	ret = udb_sync_memory(buf, range->offset, range->size, range->direction, false);
+	if (ret)
+		return ret;
+
+	spin_lock(&buf->lock);
+	if (buf->claimant && !whole)
+		buf->lent -= min(buf->lent, range->size);
+	else
+		buf->lent = 0;
+	if (!buf->lent)
+		buf->owner = U_DMA_BUF_OWNER_CPU;
+	spin_unlock(&buf->lock);
+	return 0;
+}
+
+static int udb_sync(struct udb_buffer *buf, const struct udb_range *range, bool for_device)
+{
+	if (!udb_range_ok(buf, range->offset, range->size))
+		return -EINVAL;
+	return for_device ? udb_sync_for_device(buf, range) : udb_sync_for_cpu(buf, range);
+}
+
+static struct udb_range udb_stored_range(const struct udb_sync_settings *sync)
+{
+	return (struct udb_range) {
+		.offset = sync->offset,
+		.size = sync->size,
+		.direction = sync->direction,
+	};
+}
+
+/* The sync value of the header and of sysfs. */
+int udb_sync_value(struct udb_buffer *buf, u64 value, bool for_device)
+{
+	struct udb_range range;
+
+	if (!value)
+		return udb_check(buf);
+	if (value == 1) {
+		spin_lock(&buf->lock);
+		range = udb_stored_range(&buf->sync);
+		spin_unlock(&buf->lock);
+	} else {
+		range.offset = value >> 32;
+		range.size = value & 0xfffffff0;
+		range.direction = (value >> 2) & 3;
+		if (range.direction == 3)
+			range.direction = DMA_BIDIRECTIONAL;
+	}
+	return udb_sync(buf, &range, for_device);
+}
+
+/* SET_SYNC: stores and runs, or does neither. */
+int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args)
+{
+	unsigned int command = args->flags & U_DMA_BUF_SYNC_COMMAND;
+	unsigned int direction = (args->flags >> U_DMA_BUF_SYNC_DIRECTION_SHIFT) & 3;
+	unsigned int mode = (args->flags >> U_DMA_BUF_SYNC_MODE_SHIFT) & 0xff;
+	bool run = command == U_DMA_BUF_SYNC_FOR_CPU || command == U_DMA_BUF_SYNC_FOR_DEVICE;
+	struct udb_sync_settings sync;
+	struct udb_range range;
+
+	if (mode > UDB_SYNC_MODE_MAX)
+		return -EINVAL;
+
+	spin_lock(&buf->lock);
+	sync = buf->sync;
+	sync.offset = args->offset;
+	if (direction != 3)
+		sync.direction = direction;
+	if (args->size)
+		sync.size = args->size;
+	if (mode)
+		sync.mode = mode;
+	if (run && !udb_range_ok(buf, sync.offset, sync.size)) {
+		spin_unlock(&buf->lock);
+		return -EINVAL;
+	}
+	buf->sync = sync;
+	spin_unlock(&buf->lock);
+
+	if (!run)
+		return udb_check(buf);
+	range = udb_stored_range(&sync);
+	return udb_sync(buf, &range, command == U_DMA_BUF_SYNC_FOR_DEVICE);
+}
+
+void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args)
+{
+	spin_lock(&buf->lock);
+	args->offset = buf->sync.offset;
+	args->size = buf->sync.size;
+	args->flags = (u64)buf->sync.direction << U_DMA_BUF_SYNC_DIRECTION_SHIFT |
+		      (u64)buf->sync.mode << U_DMA_BUF_SYNC_MODE_SHIFT |
+		      (buf->owner == U_DMA_BUF_OWNER_DEVICE ? U_DMA_BUF_SYNC_OWNER : 0);
+	spin_unlock(&buf->lock);
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/* /sys/class/u-dma-buf/<name>/: one line or number a file. */
+#include <linux/device.h>
+#include <linux/dma-mapping.h>
+#include <linux/kernel.h>
+#include <linux/sysfs.h>
+
+#include "udb.h"
+
+static ssize_t driver_version_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%s\n", UDB_VERSION);
+}
+static DEVICE_ATTR_RO(driver_version);
+
+static ssize_t ioctl_version_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%d\n", U_DMA_BUF_IOCTL_VERSION);
+}
+static DEVICE_ATTR_RO(ioctl_version);
+
+static ssize_t capabilities_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "0x%llx\n", UDB_CAPABILITIES);
+}
+static DEVICE_ATTR_RO(capabilities);
+
+static ssize_t cache_alignment_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%d\n", dma_get_cache_alignment());
+}
+static DEVICE_ATTR_RO(cache_alignment);
+
+static ssize_t size_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	return sysfs_emit(text, "%zu\n", buf->size);
+}
+static DEVICE_ATTR_RO(size);
+
+static ssize_t phys_addr_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	return sysfs_emit(text, "%pad\n", &buf->memory.dma_addr);
+}
+static DEVICE_ATTR_RO(phys_addr);
+
+static ssize_t dma_coherent_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	return sysfs_emit(text, "%d\n", buf->coherent);
+}
+static DEVICE_ATTR_RO(dma_coherent);
+
+static ssize_t quirk_mmap_mode_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%d\n", UDB_QUIRK_MMAP_MODE);
+}
+static DEVICE_ATTR_RO(quirk_mmap_mode);
+
+static ssize_t sync_owner_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	return sysfs_emit(text, "%u\n", READ_ONCE(buf->owner));
+}
+static DEVICE_ATTR_RO(sync_owner);
+
+static struct udb_sync_settings udb_settings(struct device *dev)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+	struct udb_sync_settings sync;
+
+	spin_lock(&buf->lock);
+	sync = buf->sync;
+	spin_unlock(&buf->lock);
+	return sync;
+}
+
+/* Parses a number up to max; then the caller is a user of the buffer. */
+static int udb_store_begin(struct udb_buffer *buf, const char *text, u64 max, u64 *value)
+{
+	int ret = kstrtou64(text, 0, value);
+
+	if (ret)
+		return ret;
+	if (*value > max)
+		return -EINVAL;
+	return udb_user_get(buf);
+}
+
+static ssize_t sync_mode_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%u\n", udb_settings(dev).mode);
+}
+
+static ssize_t sync_mode_store(struct device *dev, struct device_attribute *attr,
+			       const char *text, size_t len)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+	u64 value;
+	int ret = udb_store_begin(buf, text, UDB_SYNC_MODE_MAX, &value);
+
+	if (ret)
+		return ret;
+	spin_lock(&buf->lock);
+	buf->sync.mode = value;
+	spin_unlock(&buf->lock);
+	udb_user_put(buf, NULL);
+	return len;
+}
+static DEVICE_ATTR(sync_mode, 0664, sync_mode_show, sync_mode_store);
+
+static ssize_t sync_offset_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "0x%llx\n", udb_settings(dev).offset);
+}
+
+static ssize_t sync_offset_store(struct device *dev, struct device_attribute *attr,
+				 const char *text, size_t len)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+	u64 value;
+	int ret = udb_store_begin(buf, text, U64_MAX, &value);
+
+	if (ret)
+		return ret;
+	spin_lock(&buf->lock);
+	buf->sync.offset = value;
+	spin_unlock(&buf->lock);
+	udb_user_put(buf, NULL);
+	return len;
+}
+static DEVICE_ATTR(sync_offset, 0664, sync_offset_show, sync_offset_store);
+
+static ssize_t sync_size_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%llu\n", udb_settings(dev).size);
+}
+
+static ssize_t sync_size_store(struct device *dev, struct device_attribute *attr,
+			       const char *text, size_t len)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+	u64 value;
+	int ret = udb_store_begin(buf, text, U64_MAX, &value);
+
+	if (ret)
+		return ret;
+	spin_lock(&buf->lock);
+	buf->sync.size = value;
+	spin_unlock(&buf->lock);
+	udb_user_put(buf, NULL);
+	return len;
+}
+static DEVICE_ATTR(sync_size, 0664, sync_size_show, sync_size_store);
+
+static ssize_t sync_direction_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "%u\n", udb_settings(dev).direction);
+}
+
+static ssize_t sync_direction_store(struct device *dev, struct device_attribute *attr,
+				    const char *text, size_t len)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+	u64 value;
+	int ret = udb_store_begin(buf, text, U_DMA_BUF_FROM_DEVICE, &value);
+
+	if (ret)
+		return ret;
+	spin_lock(&buf->lock);
+	buf->sync.direction = value;
+	spin_unlock(&buf->lock);
+	udb_user_put(buf, NULL);
+	return len;
+}
+static DEVICE_ATTR(sync_direction, 0664, sync_direction_show, sync_direction_store);
+
+static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, bool for_device)
+{
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+	u64 value;
+	int ret = udb_store_begin(buf, text, U64_MAX, &value);
+
+	if (ret)
+		return ret;
+	ret = udb_sync_value(buf, value, for_device);
+	udb_user_put(buf, NULL);
+	return ret ?: len;
+}
+
+/* Nothing is ever pending: a sync is over when the write returns. */
+static ssize_t sync_for_cpu_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "0\n");
+}
+
+static ssize_t sync_for_cpu_store(struct device *dev, struct device_attribute *attr,
+				  const char *text, size_t len)
+{
+	return udb_store_sync(dev, text, len, false);
+}
+static DEVICE_ATTR(sync_for_cpu, 0664, sync_for_cpu_show, sync_for_cpu_store);
+
+static ssize_t sync_for_device_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	return sysfs_emit(text, "0\n");
+}
+
+static ssize_t sync_for_device_store(struct device *dev, struct device_attribute *attr,
+				     const char *text, size_t len)
+{
+	return udb_store_sync(dev, text, len, true);
+}
+static DEVICE_ATTR(sync_for_device, 0664, sync_for_device_show, sync_for_device_store);
+
+static struct attribute *udb_attrs[] = {
+	&dev_attr_driver_version.attr,
+	&dev_attr_ioctl_version.attr,
+	&dev_attr_capabilities.attr,
+	&dev_attr_cache_alignment.attr,
+	&dev_attr_size.attr,
+	&dev_attr_phys_addr.attr,
+	&dev_attr_dma_coherent.attr,
+	&dev_attr_quirk_mmap_mode.attr,
+	&dev_attr_sync_mode.attr,
+	&dev_attr_sync_offset.attr,
+	&dev_attr_sync_size.attr,
+	&dev_attr_sync_direction.attr,
+	&dev_attr_sync_owner.attr,
+	&dev_attr_sync_for_cpu.attr,
+	&dev_attr_sync_for_device.attr,
+	NULL
+};
+
+static const struct attribute_group udb_group = {
+	.attrs = udb_attrs,
+};
+
+const struct attribute_group *udb_groups[] = {
+	&udb_group,
+	NULL
+};

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * u-dma-buf: what its files share.
+ *
+ * Lifetime. A struct udb_buffer is referenced by its device (while bound) and
+ * by each open file. Its memory and its device are not: both go when the
+ * device is unbound, however many files and mappings are left. Whoever touches
+ * them does so between udb_enter(), which fails once the buffer is gone, and
+ * udb_leave(). That section takes no user memory (a page fault there would
+ * enter again, below mmap_lock) and is short: removal waits for it.
+ *
+ * Lock order: mmap_lock, udb_buffer.life, udb_buffer.lock.
+ */
+#ifndef UDB_H
+#define UDB_H
+
+#include <linux/dma-direction.h>
+#include <linux/fs.h>
+#include <linux/kref.h>
+#include <linux/rwsem.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+#include "../include/uapi/u-dma-buf.h"
+
+struct device;
+struct page;
+struct sg_table;
+struct vm_area_struct;
+
+#define UDB_NAME	"u-dma-buf"
+#define UDB_VERSION	"0.1.0"
+#define UDB_MINORS	256
+#define UDB_ANY_MINOR	(-1)
+
+/* The mode in which buffers are mapped: by our fault handler, cached. */
+#define UDB_QUIRK_MMAP_MODE 2
+
+#define UDB_CAPABILITIES U_DMA_BUF_CAP_CLAIM
+
+/* Bits of the parameter info_enable. */
+#define UDB_INFO_INSTALL	1
+#define UDB_INFO_DMA		2
+#define UDB_INFO_BUILD		4
+
+/* sync_mode: bits 0...1 say how O_SYNC maps, bit 2 that it is always so. */
+#define UDB_SYNC_MODE_MAX	7
+#define UDB_SYNC_MODE_MASK	3
+#define UDB_SYNC_MODE_ALWAYS	4
+
+/* The settings that a sync without a range of its own uses. */
+struct udb_sync_settings {
+	u64 offset;
+	u64 size;
+	unsigned int direction;
+	unsigned int mode;
+};
+
+/* A buffer as asked for. */
+struct udb_spec {
+	const char *name;
+	u64 size;
+	int minor;			/* or UDB_ANY_MINOR */
+	unsigned int dma_mask_bits;	/* 0: as the device has it */
+	struct udb_sync_settings sync;
+};
+
+/*
+ * Goes with a platform device of our own making: how the probe ended, which
+ * registering a device does not tell, and that its minor is reserved.
+ */
+struct udb_platform_data {
+	int probe_error;
+};
+
+/* Memory that is contiguous for the CPU; ends where the next one starts. */
+struct udb_segment {
+	size_t offset;
+	unsigned long pfn;
+};
+
+struct udb_memory {
+	size_t size;			/* whole pages */
+	dma_addr_t dma_addr;		/* contiguous for the device */
+	struct sg_table *sgt;
+	struct udb_segment *segments;	/* by offset; the first at 0 */
+	unsigned int nr_segments;
+};
+
+struct udb_buffer {
+	struct kref ref;
+
+	struct rw_semaphore life;
+	bool gone;			/* written with life held for writing */
+	struct device *dev;		/* between udb_enter and udb_leave */
+	struct udb_memory memory;	/* likewise */
+
+	/* Constant once the buffer can be seen. */
+	struct device *sys_dev;
+	struct inode *inode;		/* whose mapping holds all our VMAs */
+	size_t size;			/* as asked for */
+	int minor;
+	unsigned int dma_mask_bits;
+	bool coherent;
+
+	spinlock_t lock;		/* for all below */
+	struct udb_sync_settings sync;
+	u32 owner;			/* U_DMA_BUF_OWNER_* */
+	u64 lent;			/* bytes at the device, by the claimant */
+	unsigned int users;		/* open files and running sysfs writes */
+	struct file *claimant;
+};
+
+/* params.c */
+extern int udb_info_enable;
+void udb_params_reserve(void);
+int udb_params_create(void);
+void udb_params_remove(void);
+bool udb_params_want_name(const char *name);
+
+/* properties.c */
+int udb_read_properties(struct device *dev, struct udb_spec *spec);
+
+/* buffer.c */
+int udb_buffer_create(struct device *dev);
+void udb_buffer_remove(struct device *dev);
+void udb_put(struct udb_buffer *buf);
+int udb_enter(struct udb_buffer *buf);
+void udb_leave(struct udb_buffer *buf);
+int udb_check(struct udb_buffer *buf);
+int udb_class_init(void);
+void udb_class_exit(void);
+
+/* memory.c */
+int udb_memory_alloc(struct device *dev, struct udb_memory *mem, size_t size);
+void udb_memory_free(struct device *dev, struct udb_memory *mem);
+unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
+size_t udb_memory_contiguous(const struct udb_memory *mem, size_t offset);
+
+/* minors.c */
+int udb_minor_reserve(int minor);
+void udb_minor_release(int minor);
+void udb_minor_publish(int minor, struct udb_buffer *buf);
+struct udb_buffer *udb_minor_get(int minor);
+
+/* inode.c */
+int udb_inode_init(void);
+void udb_inode_exit(void);
+struct inode *udb_inode_new(void);
+
+/* file.c */
+int udb_chrdev_init(void);
+void udb_chrdev_exit(void);
+dev_t udb_devt(int minor);
+
+/* mmap.c */
+int udb_mmap(struct file *file, struct vm_area_struct *vma);
+
+/* claim.c */
+int udb_user_get(struct udb_buffer *buf);
+void udb_user_put(struct udb_buffer *buf, struct file *file);
+int udb_claim(struct udb_buffer *buf, struct file *file, u64 flags);
+
+/* sync.c */
+bool udb_range_ok(const struct udb_buffer *buf, u64 offset, u64 size);
+int udb_sync_memory(struct udb_buffer *buf, u64 offset, u64 size,
+		    enum dma_data_direction dir, bool for_device);
+int udb_sync_value(struct udb_buffer *buf, u64 value, bool for_device);
+int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args);
+void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args);
+
+/* ioctl.c */
+long udb_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+/* sysfs.c */
+extern const struct attribute_group *udb_groups[];
+
+#endif /* UDB_H */

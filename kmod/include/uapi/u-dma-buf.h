@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0 OR MIT */
+/*
+ * The ioctl interface of u-dma-buf: the one definition of it, for the module
+ * and for programs.
+ *
+ * A buffer is the character device /dev/<name>. Every ioctl may also fail
+ * with
+ *   EFAULT  the argument cannot be read or written
+ *   ENODEV  the buffer was removed while the file was open
+ *   ENOTTY  an unknown number, or one with another argument size
+ *
+ * "Needs writing" below: fails with EBADF if the file is not open for
+ * writing.
+ */
+#ifndef _UAPI_U_DMA_BUF_H
+#define _UAPI_U_DMA_BUF_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define U_DMA_BUF_IOCTL_TYPE		'U'
+
+/* The version that GET_DRV_INFO and sysfs ioctl_version give. */
+#define U_DMA_BUF_IOCTL_VERSION		2
+
+/* Directions, as the DMA API numbers them. */
+#define U_DMA_BUF_BIDIRECTIONAL		0
+#define U_DMA_BUF_TO_DEVICE		1
+#define U_DMA_BUF_FROM_DEVICE		2
+
+/* What GET_SYNC_OWNER gives. */
+#define U_DMA_BUF_OWNER_CPU		0
+#define U_DMA_BUF_OWNER_DEVICE		1
+
+/**
+ * struct u_dma_buf_drv_info - what the driver is
+ * @flags: U_DMA_BUF_DRV_*
+ * @version: the driver's version, as text, NUL-terminated
+ */
+struct u_dma_buf_drv_info {
+	__u64 flags;
+	char version[16];
+};
+
+#define U_DMA_BUF_DRV_IOCTL_VERSION	0xffULL		/* bits 0...7 */
+#define U_DMA_BUF_DRV_IN_KERNEL		(1ULL << 8)	/* in-kernel functions */
+#define U_DMA_BUF_DRV_OF_DMA_CONFIG	(1ULL << 12)	/* device-tree DMA set-up */
+#define U_DMA_BUF_DRV_OF_RESERVED_MEM	(1ULL << 13)	/* memory-region */
+#define U_DMA_BUF_DRV_QUIRK_MMAP	(1ULL << 16)
+#define U_DMA_BUF_DRV_QUIRK_MMAP_PAGE	(1ULL << 17)
+
+/**
+ * struct u_dma_buf_dev_info - what a buffer is
+ * @flags: U_DMA_BUF_DEV_*
+ * @size: bytes, as asked for
+ * @addr: where the device finds the first byte
+ */
+struct u_dma_buf_dev_info {
+	__u64 flags;
+	__u64 size;
+	__u64 addr;
+};
+
+#define U_DMA_BUF_DEV_DMA_MASK		0xffULL		/* bits in the DMA mask */
+#define U_DMA_BUF_DEV_COHERENT		(1ULL << 9)
+#define U_DMA_BUF_DEV_MMAP_MODE_SHIFT	10		/* 3 bits, quirk_mmap_mode */
+
+/**
+ * struct u_dma_buf_sync_args - the stored synchronization settings
+ * @flags: U_DMA_BUF_SYNC_*
+ * @size: bytes; SET_SYNC: 0 leaves the stored size
+ * @offset: from the start of the buffer
+ */
+struct u_dma_buf_sync_args {
+	__u64 flags;
+	__u64 size;
+	__u64 offset;
+};
+
+#define U_DMA_BUF_SYNC_COMMAND		0x3ULL		/* bits 0...1 */
+#define U_DMA_BUF_SYNC_FOR_CPU		0x1ULL
+#define U_DMA_BUF_SYNC_FOR_DEVICE	0x3ULL
+#define U_DMA_BUF_SYNC_DIRECTION_SHIFT	2		/* 2 bits; 3: leave */
+#define U_DMA_BUF_SYNC_MODE_SHIFT	8		/* 8 bits; 0: leave */
+#define U_DMA_BUF_SYNC_OWNER		(1ULL << 16)	/* only GET_SYNC */
+
+/*
+ * GET_DRV_INFO, GET_SIZE, GET_DMA_ADDR, GET_SYNC_OWNER, GET_DEV_INFO and
+ * GET_SYNC only read.
+ */
+#define U_DMA_BUF_IOCTL_GET_DRV_INFO \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 1, struct u_dma_buf_drv_info)
+#define U_DMA_BUF_IOCTL_GET_SIZE \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 2, __u64)
+#define U_DMA_BUF_IOCTL_GET_DMA_ADDR \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 3, __u64)
+#define U_DMA_BUF_IOCTL_GET_SYNC_OWNER \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 4, __u32)
+
+/*
+ * Gives a range to the CPU (SET_SYNC_FOR_CPU: stale cache lines are dropped)
+ * or to the device (SET_SYNC_FOR_DEVICE: dirty lines are written back). The
+ * argument is a sync value:
+ *
+ *   0                     nothing is done
+ *   1                     the stored offset, size and direction
+ *   any of bits 63...1    its own range; the stored settings stay as they are:
+ *                         offset = bits 63...32; size = bits 31...4, in place,
+ *                         so a multiple of 16; direction = bits 3...2, where 3
+ *                         counts as 0
+ *
+ * Needs writing. Errors, after which nothing has changed:
+ *   EINVAL  the range ends beyond the buffer
+ * The owner becomes the device before the first line is written back, and the
+ * CPU after the last one was dropped; EINTR (a fatal signal) may come between.
+ * See U_DMA_BUF_IOCTL_CLAIM for what a part of the buffer does to the owner.
+ */
+#define U_DMA_BUF_IOCTL_SET_SYNC_FOR_CPU \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 5, __u64)
+#define U_DMA_BUF_IOCTL_SET_SYNC_FOR_DEVICE \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 6, __u64)
+
+#define U_DMA_BUF_IOCTL_GET_DEV_INFO \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 7, struct u_dma_buf_dev_info)
+#define U_DMA_BUF_IOCTL_GET_SYNC \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 8, struct u_dma_buf_sync_args)
+
+/*
+ * Stores direction, offset and, where not 0, size and mode for the whole
+ * buffer, then runs the command, if there is one, on the settings so made.
+ * Needs writing. Errors, after which nothing has changed:
+ *   EINVAL  the mode is above 7, or there is a command and the range ends
+ *           beyond the buffer
+ */
+#define U_DMA_BUF_IOCTL_SET_SYNC \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 9, struct u_dma_buf_sync_args)
+
+/*
+ * Claims the buffer for this open file (whatever descriptors and processes
+ * share it). Until the last reference to it is gone (descriptors, and mappings
+ * made through it), it is the only user: open fails with EBUSY, and so does
+ * writing the sysfs files. There is no other way to give a claim back.
+ *
+ * The argument holds U_DMA_BUF_CLAIM_* flags. Claiming again through the same
+ * file succeeds and changes nothing. Errors:
+ *   EBADF       the file is not open for both reading and writing
+ *   EINVAL      an unknown flag
+ *   EBUSY       another open file exists (if only in a mapping), or a sysfs
+ *               write is under way
+ *   EOWNERDEAD  a former user gave the buffer to the device and never took it
+ *               back: the device may still write there. Who knows that it does
+ *               not claims with U_DMA_BUF_CLAIM_ADOPT, and the owner becomes
+ *               the CPU.
+ *
+ * While the buffer is claimed, handing over a part counts its bytes, taking a
+ * part back subtracts them, and the owner is the CPU again once none are left
+ * or the whole buffer was taken back at once. So a claimant that crashes with
+ * any part at the device leaves the device as the owner. It has to take back
+ * just what it handed over: taking one part back twice would hide another.
+ * Without a claim, taking back any part makes the CPU the owner.
+ */
+#define U_DMA_BUF_IOCTL_CLAIM \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x40, __u64)
+
+#define U_DMA_BUF_CLAIM_ADOPT		(1ULL << 0)
+
+/**
+ * struct u_dma_buf_caps - what the driver offers
+ * @flags: U_DMA_BUF_CAP_*
+ * @cache_alignment: parts used by CPU and device at the same time must begin
+ *                   and end at multiples of this many bytes
+ */
+struct u_dma_buf_caps {
+	__u64 flags;
+	__u64 cache_alignment;
+};
+
+#define U_DMA_BUF_CAP_CLAIM		(1ULL << 0)	/* IOCTL_CLAIM */
+
+/* Only reads. */
+#define U_DMA_BUF_IOCTL_GET_CAPS \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 0x41, struct u_dma_buf_caps)
+
+#endif /* _UAPI_U_DMA_BUF_H */

@@ -1,0 +1,68 @@
+# shellcheck shell=bash
+# Sourced: a board is a machine in QEMU that runs the guest program.
+
+# What the kernel says of a fault in itself or in a module.
+complaint='WARNING:|BUG:|Oops|Kernel panic|Internal error|Unable to handle kernel|general protection'
+complaint+='|Call [Tt]race:|UBSAN:|KASAN:|KFENCE:|refcount_t:|list_(add|del) corruption|DMA-API: [^ ]+ [^ ]+: '
+complaint+='|possible (circular|recursive) lock|suspicious RCU|inconsistent lock state|kmemleak: [0-9]+ new|ODEBUG:'
+complaint+='|page allocation failure|blocked for more than|self-detected stall'
+
+board_failed() { # BOARD MESSAGE
+    failed=$((failed + 1))
+    echo "$1: FAILED board: $2"
+}
+
+board_test() { # BOARD DIRECTORY
+    local board=$1 directory=$2 results line
+    local tests=0 failures=0 finished=no status=none ended=0 wrong=()
+    echo "$board ..."
+    mkdir "$directory"
+    if ! tests/guest-os/prepare "$board" "$directory"; then
+        board_failed "$board" 'could not be prepared'
+        return
+    fi
+
+    : >"$directory/console" # for a QEMU that does not even start
+    exec {results}< <(exec tests/guest-os/boot "$board" "$directory" 2>"$directory/messages")
+    qemu=$!
+    while IFS= read -r line <&"$results"; do
+        line=${line%$'\r'}
+        case $line in
+            '') continue ;;
+            'ok '*) tests=$((tests + 1)) ;;
+            'FAILED '*) tests=$((tests + 1)) failures=$((failures + 1)) ;;
+            'guest finished') finished=yes && continue ;;
+            'guest exited with '*) status=${line##* } && break ;;
+        esac
+        echo "$board: $line"
+    done
+    exec {results}<&-
+    # Not every machine can power itself off, and some waste a second on it.
+    kill "$qemu" 2>/dev/null || true
+    wait "$qemu" || ended=$?
+    qemu=''
+
+    [ $finished = yes ] || wrong+=('no "guest finished"')
+    [ $tests != 0 ] || wrong+=('no test ran')
+    case $status in
+        0) ;;
+        none)
+            # `timeout` says 124, or 137 if it had to use force.
+            [[ $ended =~ ^(124|137)$ ]] && wrong+=('time limit') || wrong+=("QEMU ended: status $ended")
+            ;;
+        *) [ $failures != 0 ] || wrong+=("the guest program's exit status is $status") ;;
+    esac
+    # Messages first: QEMU's own. `tr`: text that neither grep nor a terminal stumbles on.
+    cat "$directory/messages" "$directory/console" | tr -d '\r\000\033' >"$directory/shown"
+    line=$(grep -Em 1 "$complaint" "$directory/shown" || true)
+    [ -z "$line" ] || wrong+=("the kernel said: $line")
+
+    passed=$((passed + tests - failures))
+    failed=$((failed + failures))
+    if [ $failures != 0 ] || [ ${#wrong[@]} != 0 ]; then
+        echo "--- $board: console"
+        sed "s/^/$board| /" "$directory/shown"
+        echo "--- $board: end of console"
+    fi
+    [ ${#wrong[@]} = 0 ] || board_failed "$board" "$(printf '%s; ' "${wrong[@]}")console above"
+}

@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# Sourced: the tests that need no kernel of their own.
+
+# step NAME COMMAND...: one test; its output matters only if it fails.
+step() {
+    local output
+    echo "$1 ..."
+    if output=$("${@:2}" 2>&1); then
+        passed=$((passed + 1))
+        echo "ok $1"
+    else
+        printf '%s\n' "$output"
+        failed=$((failed + 1))
+        echo "FAILED $1: output above"
+    fi
+}
+
+# Counts cargo's tests one by one.
+cargo_tests() {
+    local output counts status=0
+    echo "cargo test ..."
+    output=$(cargo test --workspace --locked --no-fail-fast 2>&1) || status=$?
+    counts=$(sed -n 's/^test result: [a-zA-Z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' <<<"$output" |
+        awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }')
+    [ $status = 0 ] || printf '%s\n' "$output"
+    passed=$((passed + ${counts% *}))
+    failed=$((failed + ${counts#* }))
+    echo "cargo test: ${counts% *} passed, ${counts#* } failed"
+    # It did not compile, or a test program died.
+    if [ $status != 0 ] && [ "${counts#* }" = 0 ]; then
+        failed=$((failed + 1))
+        echo "FAILED cargo test: exit status $status, output above"
+    fi
+}
+
+host_tests() {
+    step fmt cargo fmt --all --check
+    step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+    step doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+    step fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
+    step loopback cargo run --quiet --locked --example loopback
+    step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
+    cargo_tests
+}

@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# Sourced: what the tests need from the machine. Installed where that can be
+# done; else the run ends before its first test and says what to install.
+
+give_up() { # MESSAGE
+    echo "tests/run: $1" >&2
+    exit 1
+}
+
+# install_packages PACKAGE... (Debian's names)
+install_packages() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        give_up "missing: install $* (Debian's package names), or run as root on Debian"
+    fi
+    echo "installing $*"
+    apt-get -qq update >/dev/null || true # a source of no concern may be out of reach
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "$@" >/dev/null
+}
+
+need_rust() {
+    local least has
+    least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    command -v cargo >/dev/null ||
+        give_up "missing: cargo; install Rust $least or newer with rustup"
+    has=$(cargo --version | cut -d ' ' -f 2)
+    printf '%s\n' "$least" "$has" | sort --version-sort --check=quiet ||
+        give_up "cargo is version $has, $least is the oldest that will do: rustup update"
+}
+
+need_host_tools() {
+    local tool
+    for tool in fmt clippy; do
+        cargo "$tool" --version >/dev/null 2>&1 ||
+            give_up "missing: cargo $tool; install it with: rustup component add rustfmt clippy"
+    done
+    command -v cc >/dev/null || install_packages gcc libc6-dev
+}
+
+need_board_tools() {
+    local missing=()
+    [ "$(uname -m)" = x86_64 ] || give_up "the boards need an x86_64 machine, this is $(uname -m)"
+    [ "$(id -u)" = 0 ] || give_up "the boards need root (mount and chroot): sudo tests/run board NAME"
+    command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+    # An older keyring lacks the keys of newer releases.
+    [ -e /usr/share/keyrings/debian-archive-trixie-stable.gpg ] || missing+=(debian-archive-keyring)
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+    mkdir -p "$CACHE"
+}
