@@ -144,7 +144,11 @@ impl<D: Direction> Buffer<CpuOwned, D> {
     ///
     /// # Errors
     /// The sync failed; the buffer is in [`Handoff::value`], still the CPU's.
-    pub fn into_device(self) -> Result<Buffer<DeviceOwned, D>, Handoff<Self>> {
+    // The comment on `self` is what the compiler shows to whoever uses the
+    // buffer afterwards.
+    pub fn into_device(
+        self, // the device owns it from here; go on with what `Transfer::wait` gives back
+    ) -> Result<Buffer<DeviceOwned, D>, Handoff<Self>> {
         match self.memory().sync_for_device(D::KIND) {
             Ok(()) => Ok(Buffer { held: ManuallyDrop::new(self.held), direction: PhantomData }),
             Err(error) => Err(Handoff { error, value: self }),

@@ -12,6 +12,40 @@ use crate::{Handoff, Parts, Transfer, parts::sealed::Crate};
 
 /// A DMA engine that runs one transfer at a time, as a driver sees it.
 ///
+/// ```
+/// use std::{convert::Infallible, time::{Duration, Instant}};
+/// use udmabuf::{Buffer, DeviceOwned, Engine, FromDevice, Progress, Slot, Started};
+/// use udmabuf::emulator::{Bus, Emulator};
+///
+/// /// A device that fills a buffer with ones, at once; a real one has registers
+/// /// and an interrupt instead of the bus.
+/// struct Filler(Bus);
+///
+/// impl Filler {
+///     fn program(&mut self, buffer: &Buffer<DeviceOwned, FromDevice>) -> Result<(), Infallible> {
+///         let ones = vec![1; buffer.len()];
+///         self.0.write(buffer.dma_addr().to_u64(), &ones).expect("it was handed over");
+///         Ok(())
+///     }
+/// }
+///
+/// // SAFETY: it writes the buffer in `program`, and never again.
+/// unsafe impl Engine for Filler {
+///     type Error = Infallible;
+///     fn poll(&mut self) -> Progress<Infallible> { Progress::Finished }
+///     fn park(&mut self, _deadline: Instant) -> Result<(), Infallible> { Ok(()) }
+///     fn stop(&mut self) -> Result<(), Infallible> { Ok(()) }
+/// }
+///
+/// let emulator = Emulator::new();
+/// let engine = Slot::new(Filler(emulator.bus()));
+/// let buffer = emulator.buffer(64).for_direction::<FromDevice>().into_device()?;
+/// let transfer = engine.start(buffer, Filler::program)?;
+/// let buffer = transfer.wait(Duration::from_millis(10))?;
+/// assert_eq!(buffer.as_slice(), [1; 64]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Safety
 /// This is the one promise a driver makes, and all of it. From the moment
 /// [`Slot::start`] has run `program` on the engine, the device may access the

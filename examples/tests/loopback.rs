@@ -1,0 +1,76 @@
+//! The loopback driver on the emulator.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::time::Duration;
+
+use udmabuf::{Buffer, CpuOwned, FromDevice, StartError, ToDevice, WaitError, emulator::Emulator};
+use udmabuf_examples::loopback::{Error, Loopback};
+
+const LONG: Duration = Duration::from_secs(30);
+
+type Ends = (Buffer<CpuOwned, ToDevice>, Buffer<CpuOwned, FromDevice>);
+
+fn ends(emulator: &Emulator, source: usize, destination: usize) -> Ends {
+    let mut source = emulator.buffer(source);
+    source.as_mut_slice().iter_mut().zip((1..=251).cycle()).for_each(|(b, value)| *b = value);
+    (source.for_direction(), emulator.buffer(destination).for_direction())
+}
+
+#[test]
+fn copies_of_every_length() {
+    let emulator = Emulator::new();
+    let engine = Loopback::emulated(&emulator).unwrap();
+    for len in [1, 2, 63, 64, 4095, 4096, 4097, 8192, 100_000] {
+        let (source, destination) = ends(&emulator, len, len + 1);
+        let parts = (source.into_device().unwrap(), destination.into_device().unwrap());
+        let (source, destination) = engine.copy(parts.0, parts.1).unwrap().wait(LONG).unwrap();
+        assert_eq!(source.as_slice(), &destination.as_slice()[..len], "{len} bytes");
+        assert_eq!(destination.as_slice()[len], 0, "a byte behind {len} was written");
+    }
+}
+
+#[test]
+fn a_destination_that_is_too_small_is_refused() {
+    let emulator = Emulator::new();
+    let engine = Loopback::emulated(&emulator).unwrap();
+    let (source, destination) = ends(&emulator, 65, 64);
+    let refused =
+        engine.copy(source.into_device().unwrap(), destination.into_device().unwrap()).unwrap_err();
+    assert!(matches!(refused.error, StartError::Refused(Error::Length(65))));
+    assert_eq!(refused.value.0.as_slice()[64], 65);
+}
+
+#[test]
+fn a_bus_error_gives_the_buffers_back() {
+    // The driver is right, but its buffers are on a bus that the engine is not on.
+    let emulator = Emulator::new();
+    let engine = Loopback::emulated(&Emulator::new()).unwrap();
+    let (source, destination) = ends(&emulator, 64, 64);
+    let transfer =
+        engine.copy(source.into_device().unwrap(), destination.into_device().unwrap()).unwrap();
+    let Err(WaitError::Failed { error: Error::Bus, buffers: (source, destination) }) =
+        transfer.wait(LONG)
+    else {
+        panic!("copied over a bus that is not there");
+    };
+    assert_eq!(source.as_slice()[63], 64);
+    assert_eq!(destination.as_slice(), [0; 64]);
+
+    // The engine is idle again.
+    let parts = (source.into_device().unwrap(), destination.into_device().unwrap());
+    assert!(engine.copy(parts.0, parts.1).is_ok());
+}
+
+#[test]
+fn a_copy_can_be_stopped() {
+    let emulator = Emulator::new();
+    let engine = Loopback::emulated(&emulator).unwrap();
+    let (mut source, mut destination) = ends(&emulator, 8 << 20, 8 << 20);
+    for _ in 0..10 {
+        let parts = (source.into_device().unwrap(), destination.into_device().unwrap());
+        (source, destination) = engine.copy(parts.0, parts.1).unwrap().stop().unwrap();
+    }
+    let parts = (source.into_device().unwrap(), destination.into_device().unwrap());
+    let (source, destination) = engine.copy(parts.0, parts.1).unwrap().wait(LONG).unwrap();
+    assert_eq!(source.as_slice(), destination.as_slice());
+}
