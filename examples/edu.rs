@@ -1,16 +1,25 @@
 //! Moves data from a buffer into QEMU's educational PCI device and back out,
-//! through 4 KiB of device memory at a time, and compares every byte.
+//! through its little memory, and compares every byte.
+//!
+//! Usage: `edu [--32-bits]`; with the option, for a QEMU that was started with
+//! `-device edu,dma_mask=0xffffffff`.
+#![allow(unsafe_code, reason = "how many address lines the device has, only the user knows")]
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use udmabuf::{Buffer, FromDevice, ToDevice};
 use udmabuf_examples::edu::{Edu, MEMORY_LEN};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> anyhow::Result<()> {
-    let edu = Edu::open()?;
+    let edu = match std::env::args().nth(1).as_deref() {
+        None => Edu::open()?,
+        // SAFETY: the user vouches for it.
+        Some("--32-bits") => unsafe { Edu::open_with_32_bits()? },
+        Some(_) => bail!("usage: edu [--32-bits]"),
+    };
     let mut source = Buffer::open("udmabuf0")?.for_direction::<ToDevice>();
     let mut destination = Buffer::open("udmabuf1")?.for_direction::<FromDevice>();
     let len = source.len().min(destination.len());

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use udmabuf::{Buffer, FromDevice, ToDevice, emulator::Emulator};
 use udmabuf_examples::loopback::Loopback;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, little_endian::U32};
@@ -79,7 +79,8 @@ fn copy(emulator: &Emulator, source: Buffer, mut destination: Buffer) -> anyhow:
     println!("destination: {destination:?}");
 
     let header_len = size_of::<Header>();
-    let payload_len = source.len().min(destination.len()) - header_len;
+    let len = source.len().min(destination.len());
+    let payload_len = len.checked_sub(header_len).context("a buffer is too small for a header")?;
     let header = source.view_mut::<Header>(0)?;
     header.magic = U32::new(MAGIC);
     header.payload_len = U32::new(u32::try_from(payload_len)?);

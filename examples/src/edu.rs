@@ -39,10 +39,13 @@ const COMMAND_START: u32 = 1 << 0;
 const COMMAND_FROM_DEVICE: u32 = 1 << 1;
 const COMMAND_INTERRUPT: u32 = 1 << 2;
 
-/// Where the device's own memory is, for its DMA, and how large.
+/// Where the device's own memory is, for its DMA.
 const MEMORY: u32 = 0x4_0000;
-/// Bytes of the device's own memory.
-pub const MEMORY_LEN: usize = 4096;
+/// Bytes of the device's own memory that a transfer can use: all but the last,
+/// at which QEMU 7.2 and older give up and end.
+pub const MEMORY_LEN: usize = 4095;
+/// Address lines of the device, unless QEMU's option `dma_mask` says otherwise.
+const ADDR_BITS: u32 = 28;
 /// The device takes 100 ms for a transfer of any size.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -63,6 +66,9 @@ pub enum Error {
         /// Offset in the device's memory, in bytes.
         at: usize,
     },
+    /// The transfer was given up: the device was cut off from memory.
+    #[error("the transfer was given up: the device was cut off from memory")]
+    CutOff,
     /// Something else answers at this address.
     #[error("not an edu device: it identifies itself as {0:#010x}")]
     Identity(u32),
@@ -81,21 +87,43 @@ pub struct Dma {
     regs: Registers<Regs>,
     interrupt: Interrupt,
     bus_master: BusMaster,
+    /// While true, what the device does reaches no memory.
+    cut_off: bool,
+    addr_bits: u32,
     interrupts: u64,
 }
 
 impl Edu {
-    /// Opens the first edu device that is bound to `uio_pci_generic` and free.
+    /// Opens the first edu device that is bound to `uio_pci_generic` and free,
+    /// stops it and waits until it is idle. Its transfers reach 28 bits of bus
+    /// addresses, as those of QEMU's `-device edu` do.
     ///
     /// # Errors
     /// [`Error::Uio`], [`Error::Identity`], [`Error::NotIdle`]
     pub fn open() -> Result<Self, Error> {
+        Self::open_with_addr_bits(ADDR_BITS)
+    }
+
+    /// Opens a device that reaches 32 bits of bus addresses.
+    ///
+    /// # Safety
+    /// QEMU was started with `-device edu,dma_mask=0xffffffff`. The device does
+    /// not tell, and where it cannot reach it writes elsewhere.
+    ///
+    /// # Errors
+    /// As [`Edu::open`].
+    pub unsafe fn open_with_32_bits() -> Result<Self, Error> {
+        Self::open_with_addr_bits(32)
+    }
+
+    fn open_with_addr_bits(addr_bits: u32) -> Result<Self, Error> {
         let pci = Pci::open(VENDOR, DEVICE)?;
         // SAFETY: the registers are those of QEMU's description, and DMA is
         // started only by `Dma::start`, with the address of a transfer's buffer.
         let regs = unsafe { pci.registers(0)? };
         let bus_master = pci.bus_master()?;
-        let mut dma = Dma { regs, interrupt: pci.into_interrupt()?, bus_master, interrupts: 0 };
+        let interrupt = pci.into_interrupt()?;
+        let mut dma = Dma { regs, interrupt, bus_master, cut_off: true, addr_bits, interrupts: 0 };
         let identity = dma.regs.read(IDENTIFICATION);
         if identity & IDENTITY_MASK != IDENTITY {
             return Err(Error::Identity(identity));
@@ -160,7 +188,10 @@ fn device_range(at: usize, len: usize) -> Result<(u32, u32), Error> {
 
 impl Dma {
     fn start(&mut self, buffer: DmaAddr, memory: u32, count: u32, way: u32) -> Result<(), Error> {
-        let buffer = buffer.to_u32()?;
+        if self.cut_off {
+            self.stop()?;
+        }
+        let (buffer, _) = buffer.to_words(self.addr_bits)?;
         let (from, to) = if way == 0 { (buffer, memory) } else { (memory, buffer) };
         self.regs.write(DMA_SOURCE, from);
         self.regs.write(DMA_DESTINATION, to);
@@ -176,15 +207,19 @@ impl Dma {
 
 // SAFETY: the device accesses memory only between the write of the command in
 // `start`, the last there, and the end of that command, and only the bytes that
-// `dma_addr_of` found in the buffer. Without bus mastering it accesses none.
-// `Pci` keeps other drivers out.
+// `dma_addr_of` found in the buffer and `addr_bits` within its reach. Without
+// bus mastering it accesses none. `Pci` keeps other drivers out that heed locks.
 unsafe impl Engine for Dma {
     type Error = Error;
 
     fn poll(&mut self) -> Progress<Error> {
         let status = self.regs.read(INTERRUPT_STATUS);
         self.regs.write(INTERRUPT_ACKNOWLEDGE, status);
-        if self.is_busy() { Progress::Running } else { Progress::Finished }
+        match self.is_busy() {
+            true => Progress::Running,
+            false if self.cut_off => Progress::Failed(Error::CutOff),
+            false => Progress::Finished,
+        }
     }
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
@@ -194,7 +229,8 @@ unsafe impl Engine for Dma {
     }
 
     fn stop(&mut self) -> Result<(), Error> {
-        self.bus_master.set(false)?;
+        self.bus_master.forbid()?;
+        self.cut_off = true;
         let give_up = Instant::now() + DRAIN;
         while self.is_busy() {
             if Instant::now() > give_up {
@@ -203,7 +239,9 @@ unsafe impl Engine for Dma {
             thread::sleep(Duration::from_millis(1));
         }
         self.regs.write(INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
-        self.bus_master.set(true)?;
+        // SAFETY: the device is idle, so it is programmed to access nothing.
+        unsafe { self.bus_master.allow()? };
+        self.cut_off = false;
         Ok(())
     }
 }

@@ -9,7 +9,8 @@ mod model;
 use std::time::Instant;
 
 use udmabuf::{
-    Buffer, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice, emulator::Emulator,
+    Buffer, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice,
+    emulator::{Bus, Emulator},
 };
 use udmabuf_uio::{
     Block, Interrupt, Io, Register, Registers, WriteOnly,
@@ -65,6 +66,8 @@ pub struct Loopback<I: Io + Send = Emulated>(Slot<Core<I>>);
 pub struct Core<I> {
     regs: Registers<Regs, I>,
     interrupt: Interrupt,
+    /// The emulated bus that the engine masters; none, were it hardware.
+    bus: Option<Bus>,
 }
 
 impl Loopback {
@@ -73,8 +76,9 @@ impl Loopback {
     /// # Errors
     /// [`Error::Uio`]
     pub fn emulated(emulator: &Emulator) -> Result<Self, Error> {
-        let (regs, interrupt) = emulate(model::Model::new(emulator.bus()))?;
-        Ok(Self(Slot::new(Core { regs, interrupt })))
+        let bus = emulator.bus();
+        let (regs, interrupt) = emulate(model::Model::new(bus.clone()))?;
+        Ok(Self(Slot::new(Core { regs, interrupt, bus: Some(bus) })))
     }
 }
 
@@ -119,6 +123,10 @@ impl<I: Io> Core<I> {
 unsafe impl<I: Io> Engine for Core<I> {
     type Error = Error;
 
+    fn bus(&self) -> Option<&Bus> {
+        self.bus.as_ref()
+    }
+
     fn poll(&mut self) -> Progress<Error> {
         let status = self.regs.read(STATUS);
         self.regs.write(STATUS, status);
@@ -141,5 +149,36 @@ unsafe impl<I: Io> Engine for Core<I> {
         self.regs.write(CONTROL, 0);
         self.regs.write(STATUS, STATUS_DONE | STATUS_BUS_ERROR);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A mistake in a driver: the bus stops the engine at the end of the buffer.
+    #[test]
+    fn a_length_beyond_the_buffers_is_a_bus_error() {
+        let emulator = Emulator::new();
+        let engine = Loopback::emulated(&emulator).unwrap();
+        let [source, destination] = [(); 2].map(|()| emulator.buffer(6000));
+        let source = source.for_direction().into_device().unwrap();
+        let destination = destination.for_direction().into_device().unwrap();
+
+        let transfer = engine.0.start((source, destination), |core, pair| {
+            core.program(pair)?;
+            core.regs.write(CONTROL, 0);
+            core.regs.write(STATUS, STATUS_DONE);
+            core.regs.write(LENGTH, 6001);
+            core.regs.write(CONTROL, 1);
+            Ok(())
+        });
+        let result = transfer.unwrap().wait(Duration::from_secs(5));
+        let Err(udmabuf::WaitError::Failed { error: Error::Bus, .. }) = result else {
+            panic!("{result:?}");
+        };
+        assert!(engine.0.with(|_| ()).is_ok());
     }
 }

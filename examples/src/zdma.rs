@@ -57,6 +57,7 @@ const ISR_ERRORS: u32 = 1 << 9 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 0;
 /// Simple mode, read and write: the reset value.
 const CTRL0_SIMPLE: u32 = 0x80;
 const STATUS_STATE: u32 = 0b11;
+const STATUS_PAUSED: u32 = 0b01;
 const STATUS_BUSY: u32 = 0b10;
 /// The reset value: incrementing bursts of 16, and no cache attributes but
 /// "modifiable".
@@ -71,8 +72,8 @@ const CTRL2_ENABLE: u32 = 1;
 const ADDR_BITS: u32 = 49;
 /// The size field has 30 bits.
 const MAX_LEN: usize = (1 << 30) - 1;
-/// Far longer than the largest copy takes.
-const DRAIN: Duration = Duration::from_secs(2);
+/// Longer than the largest copy takes.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// What goes wrong on a channel.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,9 @@ pub struct Zdma(Slot<Channel>);
 pub struct Channel {
     regs: Registers<Regs>,
     interrupt: Interrupt,
+    /// From the enable bit until the interrupt status says how it ended: right
+    /// after that bit, the state need not be "busy" yet.
+    started: bool,
     interrupts: u64,
 }
 
@@ -128,7 +132,8 @@ impl Zdma {
         // SAFETY: the registers are those of UG1087, and DMA is started only by
         // `Channel::program`, with the addresses of a transfer's buffers.
         let regs = unsafe { uio.registers(0)? };
-        let mut channel = Channel { regs, interrupt: uio.into_interrupt(), interrupts: 0 };
+        let interrupt = uio.into_interrupt();
+        let mut channel = Channel { regs, interrupt, started: false, interrupts: 0 };
         channel.stop()?;
         channel.regs.write(INTERRUPT_DISABLE, ISR_ALL);
         channel.regs.write(CTRL0, CTRL0_SIMPLE);
@@ -172,7 +177,9 @@ impl Channel {
         self.regs.write(DATA_ATTR, if snooped { DATA_ATTR_SNOOPED } else { DATA_ATTR_RESET });
         self.describe(SOURCE, from, size, source.is_coherent());
         self.describe(DESTINATION, to, size, destination.is_coherent());
+        self.regs.write(ISR, ISR_ALL);
         self.regs.write(CTRL2, CTRL2_ENABLE);
+        self.started = true;
         Ok(())
     }
 
@@ -183,28 +190,34 @@ impl Channel {
         self.regs.write(at.control, if coherent { CONTROL_COHERENT } else { 0 });
     }
 
-    fn is_busy(&self) -> bool {
-        self.regs.read(STATUS) & STATUS_STATE == STATUS_BUSY
+    /// The interrupt status once the engine has come to rest.
+    fn ended(&mut self) -> Option<u32> {
+        let status = self.regs.read(ISR);
+        let state = self.regs.read(STATUS) & STATUS_STATE;
+        let said_so = !self.started || status & (ISR_DONE | ISR_ERRORS) != 0;
+        if !said_so || state == STATUS_BUSY || state == STATUS_PAUSED {
+            return None;
+        }
+        self.started = false;
+        self.regs.write(ISR, ISR_ALL);
+        Some(status)
     }
 }
 
 // SAFETY: the channel accesses memory only after `program` has written the
 // enable bit last, only at the two addresses of the transfer and for as many
-// bytes as both buffers have. It is done when it says "done" or, after an
-// error, is no longer busy. `Uio` keeps other drivers out.
+// bytes as both buffers have. It is done once it has said "done" or "error" and
+// its state is neither busy nor paused. `Uio` keeps other drivers out that heed
+// locks.
 unsafe impl Engine for Channel {
     type Error = Error;
 
     fn poll(&mut self) -> Progress<Error> {
-        let status = self.regs.read(ISR);
-        if status & ISR_ERRORS != 0 {
-            return match self.stop() {
-                Ok(()) => Progress::Failed(Error::Bus(status)),
-                Err(_) => Progress::Running,
-            };
+        match self.ended() {
+            None => Progress::Running,
+            Some(status) if status & ISR_ERRORS != 0 => Progress::Failed(Error::Bus(status)),
+            Some(_) => Progress::Finished,
         }
-        self.regs.write(ISR, status);
-        if status & ISR_DONE != 0 { Progress::Finished } else { Progress::Running }
     }
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
@@ -216,13 +229,12 @@ unsafe impl Engine for Channel {
     /// A copy in simple mode cannot be broken off; it ends by itself.
     fn stop(&mut self) -> Result<(), Error> {
         let give_up = Instant::now() + DRAIN;
-        while self.is_busy() {
+        while self.ended().is_none() {
             if Instant::now() > give_up {
                 return Err(Error::NotIdle);
             }
             thread::yield_now();
         }
-        self.regs.write(ISR, ISR_ALL);
         Ok(())
     }
 }

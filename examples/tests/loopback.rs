@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use udmabuf::{Buffer, CpuOwned, FromDevice, StartError, ToDevice, WaitError, emulator::Emulator};
+use udmabuf::{Buffer, CpuOwned, FromDevice, StartError, ToDevice, emulator::Emulator};
 use udmabuf_examples::loopback::{Error, Loopback};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(5);
 
 type Ends = (Buffer<CpuOwned, ToDevice>, Buffer<CpuOwned, FromDevice>);
 
@@ -38,27 +38,6 @@ fn a_destination_that_is_too_small_is_refused() {
         engine.copy(source.into_device().unwrap(), destination.into_device().unwrap()).unwrap_err();
     assert!(matches!(refused.error, StartError::Refused(Error::Length(65))));
     assert_eq!(refused.value.0.as_slice()[64], 65);
-}
-
-#[test]
-fn a_bus_error_gives_the_buffers_back() {
-    // The driver is right, but its buffers are on a bus that the engine is not on.
-    let emulator = Emulator::new();
-    let engine = Loopback::emulated(&Emulator::new()).unwrap();
-    let (source, destination) = ends(&emulator, 64, 64);
-    let transfer =
-        engine.copy(source.into_device().unwrap(), destination.into_device().unwrap()).unwrap();
-    let Err(WaitError::Failed { error: Error::Bus, buffers: (source, destination) }) =
-        transfer.wait(LONG)
-    else {
-        panic!("copied over a bus that is not there");
-    };
-    assert_eq!(source.as_slice()[63], 64);
-    assert_eq!(destination.as_slice(), [0; 64]);
-
-    // The engine is idle again.
-    let parts = (source.into_device().unwrap(), destination.into_device().unwrap());
-    assert!(engine.copy(parts.0, parts.1).is_ok());
 }
 
 #[test]

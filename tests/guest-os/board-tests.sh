@@ -5,7 +5,7 @@
 complaint='WARNING:|BUG:|Oops|Kernel panic|Internal error|Unable to handle kernel|general protection'
 complaint+='|Call [Tt]race:|UBSAN:|KASAN:|KFENCE:|refcount_t:|list_(add|del) corruption|DMA-API: [^ ]+ [^ ]+: '
 complaint+='|possible (circular|recursive) lock|suspicious RCU|inconsistent lock state|kmemleak: [0-9]+ new|ODEBUG:'
-complaint+='|page allocation failure|blocked for more than|self-detected stall'
+complaint+='|page allocation failure|blocked for more than|self-detected stall|detected stalls on'
 
 board_failed() { # BOARD MESSAGE
     failed=$((failed + 1))
@@ -56,6 +56,7 @@ board_test() { # BOARD DIRECTORY
     cat "$directory/messages" "$directory/console" | tr -d '\r\000\033' >"$directory/shown"
     line=$(grep -Em 1 "$complaint" "$directory/shown" || true)
     [ -z "$line" ] || wrong+=("the kernel said: $line")
+    grep -q 'Linux version' "$directory/shown" || wrong+=('the kernel said nothing on the console')
 
     passed=$((passed + tests - failures))
     failed=$((failed + failures))

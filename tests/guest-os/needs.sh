@@ -27,13 +27,31 @@ need_rust() {
         give_up "cargo is version $has, $least is the oldest that will do: rustup update"
 }
 
+# Lints and the compiler's messages are of one version; another may word them
+# differently, and then a test of them fails.
+lints_version=1.95.0
+
+use_lints_version() {
+    command -v rustup >/dev/null || return 0
+    if rustup run "$lints_version" cargo clippy --version >/dev/null 2>&1 ||
+        rustup toolchain install "$lints_version" --profile minimal --component clippy,rustfmt >/dev/null 2>&1; then
+        export RUSTUP_TOOLCHAIN=$lints_version
+    else
+        echo "Rust $lints_version cannot be had: lints and messages are those of $(rustc --version)"
+    fi
+}
+
 need_host_tools() {
     local tool
+    use_lints_version
     for tool in fmt clippy; do
         cargo "$tool" --version >/dev/null 2>&1 ||
             give_up "missing: cargo $tool; install it with: rustup component add rustfmt clippy"
     done
-    command -v cc >/dev/null || install_packages gcc libc6-dev
+    # Rust links with cc; a dependency of the fuzz targets is C++.
+    for tool in cc c++; do
+        command -v "$tool" >/dev/null || install_packages g++
+    done
 }
 
 need_board_tools() {

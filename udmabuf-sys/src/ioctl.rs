@@ -1,51 +1,33 @@
 //! One function a command of the device file.
 #![allow(unsafe_code, reason = "the one place where the ioctls are made")]
 
-use std::{ffi::c_void, os::fd::BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::{
     io::Result,
-    ioctl::{Ioctl, IoctlOutput, Opcode},
+    ioctl::{Opcode, Updater, ioctl},
 };
 
 use crate::abi::{self, DevInfo, Direction, SetSync};
 
-/// A command whose argument is one structure that the kernel reads or fills.
+/// Makes a command whose argument is one structure that the kernel reads or
+/// fills.
 ///
-/// # Invariants
-/// `OPCODE` encodes the size of `T`, and the kernel accesses no memory but
-/// that `T` and, for a sync, the buffer behind the file.
-struct Command<const OPCODE: Opcode, T>(T);
-
-// SAFETY: by the invariant, `as_ptr` gives the memory that the kernel expects,
-// and it stays a valid `T`: every `T` here is made of integers.
-unsafe impl<const OPCODE: Opcode, T: Copy> Ioctl for Command<OPCODE, T> {
-    type Output = T;
-
-    // True even where the kernel only reads the argument: a sync changes what
-    // the CPU sees in the mapped buffer, so the compiler must not carry loads
-    // of it over the call. rustix's own `Setter` says false.
-    const IS_MUTATING: bool = true;
-
-    fn opcode(&self) -> Opcode {
-        OPCODE
-    }
-
-    fn as_ptr(&mut self) -> *mut c_void {
-        (&raw mut self.0).cast()
-    }
-
-    unsafe fn output_from_ptr(_: IoctlOutput, argument: *mut c_void) -> Result<T> {
-        // SAFETY: the trait's contract: this is the pointer of `as_ptr`, after the call.
-        Ok(unsafe { argument.cast::<T>().read() })
-    }
-}
-
-fn call<const OPCODE: Opcode, T: Copy>(fd: BorrowedFd<'_>, argument: T) -> Result<T> {
-    // SAFETY: `Command`'s invariant, which each caller below establishes by
-    // pairing an opcode with the type it was made from. On a file that is not
-    // a u-dma-buf, type 'U' with these sizes is unknown and gives ENOTTY.
-    unsafe { rustix::ioctl::ioctl(fd, Command::<OPCODE, T>(argument)) }
+/// Every command is an `Updater`, even where the kernel only reads the
+/// argument: a sync changes what the CPU sees in the mapped buffer, so the
+/// compiler must not carry loads of it over the call. rustix's `Setter` would
+/// promise it that nothing changes.
+fn call<const OPCODE: Opcode, T: Copy>(fd: BorrowedFd<'_>, mut argument: T) -> Result<T> {
+    // SAFETY: each caller below pairs an opcode with the type that it was made
+    // from, of which any bytes are a value.
+    let command = unsafe { Updater::<OPCODE, T>::new(&mut argument) };
+    // SAFETY: the kernel accesses that argument and, for a sync, the cache lines
+    // of the buffer behind the file. That the file is a u-dma-buf is not known
+    // here; on another one, these numbers are no command (ENOTTY), which is
+    // what the kernel's `Documentation/userspace-api/ioctl/ioctl-number.rst`
+    // is kept for.
+    unsafe { ioctl(fd, command) }?;
+    Ok(argument)
 }
 
 /// What the buffer is: its size, bus address and coherence.

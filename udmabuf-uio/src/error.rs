@@ -41,7 +41,7 @@ pub enum Error {
         found: String,
     },
     /// The operating system refused.
-    #[error("{operation} of {device} failed")]
+    #[error("{operation} on {device} failed")]
     Os {
         /// What was tried.
         operation: String,

@@ -7,7 +7,7 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use crate::{Error, emulator::Line};
+use crate::{Error, emulator::Line, handle::Handle};
 
 /// A device's interrupt.
 ///
@@ -25,23 +25,23 @@ pub struct Interrupt {
 
 #[derive(Debug)]
 enum Source {
-    Uio(Arc<File>),
+    Uio(Arc<Handle>),
     /// `uio_pci_generic` masks in the device's configuration space, and leaves
     /// the unmasking to its user.
     Pci {
-        uio: Arc<File>,
+        handle: Arc<Handle>,
         config: File,
     },
     Emulated(Arc<Line>),
 }
 
 impl Interrupt {
-    pub(crate) fn uio(device: String, file: Arc<File>) -> Self {
-        Self { device, source: Source::Uio(file), seen: None }
+    pub(crate) fn uio(device: String, handle: Arc<Handle>) -> Self {
+        Self { device, source: Source::Uio(handle), seen: None }
     }
 
-    pub(crate) fn pci(device: String, uio: Arc<File>, config: File) -> Self {
-        Self { device, source: Source::Pci { uio, config }, seen: None }
+    pub(crate) fn pci(device: String, handle: Arc<Handle>, config: File) -> Self {
+        Self { device, source: Source::Pci { handle, config }, seen: None }
     }
 
     pub(crate) fn emulated(line: Arc<Line>) -> Self {
@@ -55,7 +55,11 @@ impl Interrupt {
     /// [`Error::Os`]
     pub fn rearm(&self) -> Result<(), Error> {
         match &self.source {
-            Source::Uio(file) => (&**file).write_all(&1_u32.to_ne_bytes()),
+            Source::Uio(handle) => match (&handle.uio).write_all(&1_u32.to_ne_bytes()) {
+                // Its kernel driver does not mask it.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOSYS) => Ok(()),
+                result => result,
+            },
             Source::Pci { config, .. } => unmask_intx(config),
             Source::Emulated(line) => {
                 line.arm();
@@ -74,7 +78,7 @@ impl Interrupt {
         let failed =
             |errno: Errno| Error::os(&*self.device, "waiting for the interrupt")(errno.into());
         let fd = match &self.source {
-            Source::Uio(file) | Source::Pci { uio: file, .. } => file.as_fd(),
+            Source::Uio(handle) | Source::Pci { handle, .. } => handle.uio.as_fd(),
             Source::Emulated(line) => line.as_fd(),
         };
         loop {

@@ -31,6 +31,7 @@
 
 pub mod emulator;
 mod error;
+mod handle;
 mod interrupt;
 mod mmio;
 mod pci;

@@ -5,7 +5,7 @@ use std::{fs::File, io, ptr::NonNull, sync::Arc};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use crate::registers::{Io, Value, sealed::InBlock};
+use crate::{Io, Value, handle::Handle, registers::sealed::InBlock};
 
 /// Mapped registers.
 ///
@@ -18,7 +18,7 @@ pub struct Mmio {
     start: NonNull<u8>,
     _map: MmapRaw,
     /// Keeps the device open, and locked, while its registers are mapped.
-    _device: Arc<File>,
+    _handle: Arc<Handle>,
 }
 
 // SAFETY: the mapping is valid from any thread.
@@ -35,19 +35,19 @@ impl Mmio {
         file_offset: u64,
         offset: usize,
         size: usize,
-        device: Arc<File>,
+        handle: Arc<Handle>,
     ) -> io::Result<Self> {
-        let too_large = || io::Error::from(io::ErrorKind::InvalidInput);
+        let refused = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
         if offset % 8 != 0 {
-            return Err(too_large());
+            return Err(refused("the registers start at an offset that is not a multiple of 8"));
         }
-        let len = offset.checked_add(size).ok_or_else(too_large)?;
+        let len = offset.checked_add(size).ok_or_else(|| refused("too large"))?;
         let map = MmapOptions::new().offset(file_offset).len(len).map_raw(file)?;
         map.advise(Advice::DontFork)?;
         // SAFETY: `offset` is at most `len`, the mapping's length.
         let start = unsafe { map.as_mut_ptr().add(offset) };
-        let start = NonNull::new(start).ok_or_else(too_large)?;
-        Ok(Self { start, _map: map, _device: device })
+        let start = NonNull::new(start).ok_or_else(|| refused("mapped at address 0"))?;
+        Ok(Self { start, _map: map, _handle: handle })
     }
 }
 

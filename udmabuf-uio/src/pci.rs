@@ -3,12 +3,16 @@
 
 use std::{
     fs::File,
-    io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::{Block, Error, Interrupt, Mmio, Registers, Uio, sysfs};
+use crate::{
+    Block, Error, Interrupt, Mmio, Registers, Uio,
+    handle::{Handle, open_file},
+    sysfs,
+};
 
 const DEVICES: &str = "/sys/bus/pci/devices";
 
@@ -38,11 +42,14 @@ impl Pci {
             if id("vendor") != Some(vendor.into()) || id("device") != Some(device.into()) {
                 continue;
             }
-            let uio =
-                sysfs::names(&dir.join("uio")).map_err(Error::os(&*address, "listing uio"))?;
-            let Some(uio) = uio.first() else {
+            let driver = std::fs::read_link(dir.join("driver")).unwrap_or_default();
+            let uio = sysfs::names(&dir.join("uio"))
+                .map_err(Error::os(&*address, "listing uio"))?
+                .into_iter()
+                .find(|_| driver.ends_with("uio_pci_generic"));
+            let Some(uio) = uio else {
                 cure = format!(
-                    "{address} is not bound to a UIO driver: `modprobe uio_pci_generic`, then \
+                    "{address} is not bound to uio_pci_generic: `modprobe uio_pci_generic`, then \
                      `echo {vendor:04x} {device:04x} > /sys/bus/pci/drivers/uio_pci_generic/new_id`"
                 );
                 continue;
@@ -76,30 +83,31 @@ impl Pci {
             found,
         };
         let path = self.dir.join(format!("resource{bar}"));
-        let file =
-            File::options().read(true).write(true).open(&path).map_err(|error| {
-                match error.kind() {
-                    io::ErrorKind::NotFound => missing("there is no such BAR".into()),
-                    io::ErrorKind::PermissionDenied => Error::PermissionDenied { path },
-                    _ => Error::os(&*self.address, format!("open resource{bar}"))(error),
-                }
-            })?;
+        if !path.exists() {
+            return Err(missing("there is no such BAR".into()));
+        }
+        let file = open_file(&self.address, path)?;
         let size = file.metadata().map_err(Error::os(&*self.address, "stat of a BAR"))?.len();
         if size < K::SIZE as u64 {
             return Err(missing(format!("it has {size:#x} bytes")));
         }
-        Mmio::map(&file, 0, 0, K::SIZE, self.uio.file().clone())
+        Mmio::map(&file, 0, 0, K::SIZE, self.uio.handle().clone())
             .map(Registers::new)
             .map_err(Error::os(&*self.address, format!("mmap of BAR {bar}")))
     }
 
-    /// Lets the device access memory until the guard is dropped.
+    /// Whether the device may access memory: not, until [`BusMaster::allow`]
+    /// says so.
     ///
     /// # Errors
     /// [`Error::PermissionDenied`], [`Error::Os`]
     pub fn bus_master(&self) -> Result<BusMaster, Error> {
-        let guard = BusMaster { address: self.address.clone(), config: self.config()? };
-        guard.set(true)?;
+        let guard = BusMaster {
+            address: self.address.clone(),
+            config: self.config()?,
+            _handle: self.uio.handle().clone(),
+        };
+        guard.forbid()?;
         Ok(guard)
     }
 
@@ -109,36 +117,47 @@ impl Pci {
     /// [`Error::PermissionDenied`], [`Error::Os`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
         let config = self.config()?;
-        Ok(Interrupt::pci(self.address, self.uio.file().clone(), config))
+        Ok(Interrupt::pci(self.address, self.uio.handle().clone(), config))
     }
 
     fn config(&self) -> Result<File, Error> {
-        let path = self.dir.join("config");
-        File::options().read(true).write(true).open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::PermissionDenied {
-                return Error::PermissionDenied { path };
-            }
-            Error::os(&*self.address, "open config")(error)
-        })
+        open_file(&self.address, self.dir.join("config"))
     }
 }
 
-/// While it lives, the device may access memory; dropping it stops that.
+/// Whether a PCI device may access memory; dropping it forbids that.
 #[derive(Debug)]
 pub struct BusMaster {
     address: String,
     config: File,
+    /// Other drivers are let in only after the device was cut off.
+    _handle: Arc<Handle>,
 }
 
 impl BusMaster {
-    /// Allows or forbids the device to access memory: bit 2 of the command
-    /// register at 0x04 (PCI Local Bus Specification 3.0, 6.2.2), of which only
-    /// this half is written. Forbidding stops a device that does not stop by
-    /// itself.
+    /// Lets the device access memory.
+    ///
+    /// # Safety
+    /// Whatever the device is still programmed to access, it may: nothing, or
+    /// buffers that were handed to it.
     ///
     /// # Errors
     /// [`Error::Os`]
-    pub fn set(&self, allowed: bool) -> Result<(), Error> {
+    pub unsafe fn allow(&self) -> Result<(), Error> {
+        self.set(true)
+    }
+
+    /// Cuts the device off from memory. What it was about to write is lost.
+    ///
+    /// # Errors
+    /// [`Error::Os`]
+    pub fn forbid(&self) -> Result<(), Error> {
+        self.set(false)
+    }
+
+    /// Writes "bus master", bit 2 of the command register at 0x04 (PCI Local
+    /// Bus Specification 3.0, 6.2.2), of which only this half is written.
+    fn set(&self, allowed: bool) -> Result<(), Error> {
         let set = || {
             let mut low = [0];
             self.config.read_exact_at(&mut low, 0x04)?;
@@ -154,6 +173,6 @@ impl BusMaster {
 impl Drop for BusMaster {
     fn drop(&mut self) {
         // A device that is gone masters nothing.
-        let _ = self.set(false);
+        let _ = self.forbid();
     }
 }

@@ -26,14 +26,22 @@ pub trait Block {
 /// # impl Block for Dma { const SIZE: usize = 0x100; }
 /// const BEYOND: Register<Dma, u32> = Register::at(0x100);
 /// ```
+/// nor does one that is not aligned to its width:
+/// ```compile_fail
+/// # use udmabuf_uio::{Block, Register};
+/// # struct Dma;
+/// # impl Block for Dma { const SIZE: usize = 0x100; }
+/// const ACROSS: Register<Dma, u32> = Register::at(0x02);
+/// ```
 ///
 /// # Invariants
 /// `offset` is a multiple of the size of `T`, and `offset..offset + size` is
-/// inside the block.
+/// inside the block `K`: exactly `K`, not a subtype with another size.
 #[derive(Debug)]
 pub struct Register<K, T, A = ReadWrite> {
     offset: usize,
-    kind: PhantomData<(K, T, A)>,
+    block: PhantomData<fn(K) -> K>,
+    kind: PhantomData<(T, A)>,
 }
 
 /// A register that can be read and written.
@@ -77,7 +85,7 @@ impl<K: Block, T: Value, A> Register<K, T, A> {
             size_of::<T>() <= K::SIZE && offset <= K::SIZE - size_of::<T>(),
             "the register is outside its block"
         );
-        Self { offset, kind: PhantomData }
+        Self { offset, block: PhantomData, kind: PhantomData }
     }
 }
 
@@ -94,7 +102,7 @@ impl<K, T, A> Copy for Register<K, T, A> {}
 /// Each access is one load or store of the register's width.
 pub struct Registers<K, I = crate::Mmio> {
     io: I,
-    block: PhantomData<fn() -> K>,
+    block: PhantomData<fn(K) -> K>,
 }
 
 impl<K: Block, I: Io> Registers<K, I> {

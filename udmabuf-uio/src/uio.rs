@@ -4,15 +4,11 @@
 #![allow(unsafe_code, reason = "declares the promise by which registers are created")]
 
 use std::{
-    fs::File,
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::fs::FlockOperation;
-
-use crate::{Block, Error, Interrupt, Mmio, Registers, sysfs};
+use crate::{Block, Error, Interrupt, Mmio, Registers, handle::Handle, sysfs};
 
 const CLASS: &str = "/sys/class/uio";
 
@@ -23,7 +19,7 @@ pub struct Uio {
     label: String,
     /// `/sys/class/uio/uioN`
     dir: PathBuf,
-    file: Arc<File>,
+    handle: Arc<Handle>,
 }
 
 impl Uio {
@@ -71,22 +67,10 @@ impl Uio {
         let entry = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let label = match sysfs::line(&dir.join("name")) {
             Ok(name) => format!("{entry} ({name})"),
-            Err(_) => entry.clone(),
+            Err(_) => entry,
         };
-        let path = Path::new("/dev").join(entry);
-        let file = File::options().read(true).write(true).open(&path).map_err(|error| {
-            if error.kind() == io::ErrorKind::PermissionDenied {
-                return Error::PermissionDenied { path };
-            }
-            Error::os(label.clone(), format!("open {}", path.display()))(error)
-        })?;
-        // Two drivers on one device would each believe the other's interrupts.
-        // The lock goes with the last user of `file`.
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { label, dir, file: Arc::new(file) }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy { device: label }),
-            Err(errno) => Err(Error::os(label, "flock")(errno.into())),
-        }
+        let handle = Arc::new(Handle::open(&label, &dir)?);
+        Ok(Self { label, dir, handle })
     }
 
     /// Maps the registers in map number `map`.
@@ -122,7 +106,7 @@ impl Uio {
         }
         // The kernel numbers the maps by whole pages of the file.
         let file_offset = map as u64 * rustix::param::page_size() as u64;
-        Mmio::map(&self.file, file_offset, offset, K::SIZE, self.file.clone())
+        Mmio::map(&self.handle.uio, file_offset, offset, K::SIZE, self.handle.clone())
             .map(Registers::new)
             .map_err(Error::os(&*self.label, format!("mmap of map {map}")))
     }
@@ -130,10 +114,10 @@ impl Uio {
     /// The device's interrupt.
     #[must_use]
     pub fn into_interrupt(self) -> Interrupt {
-        Interrupt::uio(self.label, self.file)
+        Interrupt::uio(self.label, self.handle)
     }
 
-    pub(crate) fn file(&self) -> &Arc<File> {
-        &self.file
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
     }
 }

@@ -4,22 +4,29 @@ use std::fmt;
 
 use crate::Error;
 
-/// Where a device sees a byte: a bus address, which behind an IOMMU or a bridge
-/// is not the physical one.
+/// Where a device sees a range of memory: a bus address, which behind an IOMMU
+/// or a bridge is not the physical one.
 ///
-/// It is turned into numbers only by functions that check that they fit the
-/// registers they are meant for.
+/// It is turned into numbers only by functions that check that the whole range
+/// can be reached through the registers they are meant for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DmaAddr(pub(crate) u64);
+pub struct DmaAddr {
+    first: u64,
+    len: u64,
+}
 
 impl DmaAddr {
-    /// The address for a 64-bit register or descriptor field.
-    #[must_use]
-    pub const fn to_u64(self) -> u64 {
-        self.0
+    pub(crate) const fn new(first: u64, len: usize) -> Self {
+        Self { first, len: len as u64 }
     }
 
-    /// The address for a 32-bit register.
+    /// The first byte's address for a 64-bit register or descriptor field.
+    #[must_use]
+    pub const fn to_u64(self) -> u64 {
+        self.first
+    }
+
+    /// The first byte's address for a 32-bit register.
     ///
     /// # Errors
     /// [`Error::AddressTooWide`]
@@ -27,22 +34,25 @@ impl DmaAddr {
         self.to_words(32).map(|(low, _)| low)
     }
 
-    /// The low and the high word, for an engine that drives `bits` address lines.
+    /// The low and the high word of the first byte's address, for an engine that
+    /// drives `bits` address lines.
     ///
     /// # Errors
     /// [`Error::AddressTooWide`]
     pub fn to_words(self, bits: u32) -> Result<(u32, u32), Error> {
-        if self.0.checked_shr(bits).unwrap_or(0) != 0 {
-            return Err(Error::AddressTooWide { addr: self, bits });
+        // A buffer does not wrap around the end of the address space.
+        let last = self.first + self.len.saturating_sub(1);
+        if last.checked_shr(bits).unwrap_or(0) != 0 {
+            return Err(Error::AddressTooWide { addr: self, len: self.len, bits });
         }
         #[allow(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
-        Ok((self.0 as u32, (self.0 >> 32) as u32))
+        Ok((self.first as u32, (self.first >> 32) as u32))
     }
 }
 
 impl fmt::Display for DmaAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
+        write!(f, "{:#x}", self.first)
     }
 }
 
@@ -57,12 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_only_where_the_lines_reach() {
-        let addr = DmaAddr(0x1_2345_6789_abcd);
+    fn words_only_where_the_lines_reach_the_last_byte() {
+        let addr = DmaAddr::new(0x1_2345_6789_abcd, 1);
         assert_eq!(addr.to_words(49).unwrap(), (0x6789_abcd, 0x0001_2345));
         assert_eq!(addr.to_words(64).unwrap(), addr.to_words(49).unwrap());
         assert!(matches!(addr.to_words(48), Err(Error::AddressTooWide { bits: 48, .. })));
         assert!(addr.to_u32().is_err());
-        assert_eq!(DmaAddr(u64::from(u32::MAX)).to_u32().unwrap(), u32::MAX);
+        assert_eq!(DmaAddr::new(0xffff_fffc, 4).to_u32().unwrap(), 0xffff_fffc);
+        assert!(DmaAddr::new(0xffff_fffc, 5).to_u32().is_err());
+        assert_eq!(DmaAddr::new(u64::MAX, 1).to_words(64).unwrap(), (u32::MAX, u32::MAX));
     }
 }

@@ -1,17 +1,17 @@
 //! The memory barriers of a handover, the only ones in the project.
 //!
 //! Rust's `fence` orders between CPUs (`dmb ish` on arm64); a DMA master sits
-//! outside that domain, so the instructions are named here. The kernel's
-//! `dma_wmb`/`dma_rmb` and `writel`/`readl` are the same instructions
-//! (`arch/*/include/asm/barrier.h` and `io.h`).
+//! outside that domain, so the instructions are named here. They order ordinary
+//! memory and device registers; cache maintenance has barriers of its own, in
+//! the kernel.
 #![allow(unsafe_code, reason = "barrier instructions are inline assembly")]
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
 macro_rules! barriers {
     ($($arch:literal: $release:literal, $acquire:literal;)*) => {
-        /// What the CPU wrote to the buffer comes before any later access to
-        /// the device: before a doorbell.
+        /// What the CPU did to the buffer comes before any later access to the
+        /// device: before a doorbell.
         #[inline]
         pub(crate) fn before_device() {
             compiler_fence(Ordering::SeqCst);
@@ -45,11 +45,13 @@ macro_rules! barriers {
 }
 
 barriers! {
-    "aarch64": "dmb oshst", "dmb oshld";
+    // Not `oshst`: a load before the doorbell must not see what the device
+    // writes after it.
+    "aarch64": "dmb osh", "dmb oshld";
     // Armv7 has no load-only barrier.
-    "arm": "dmb oshst", "dmb osh";
-    "riscv64": "fence ow, ow", "fence ir, ir";
-    // x86 orders ordinary stores before stores to devices, and loads likewise:
-    // the (empty) assembly keeps the compiler from reordering.
+    "arm": "dmb osh", "dmb osh";
+    "riscv64": "fence iorw, iorw", "fence iorw, iorw";
+    // x86 keeps these orders by itself; the (empty) assembly keeps the compiler
+    // from changing them.
     "x86_64": "", "";
 }

@@ -22,8 +22,9 @@ use crate::{
 /// # Invariants
 /// 1. A reference to the bytes exists only while `O` is [`CpuOwned`] and
 ///    borrows the buffer: every handover takes `self`.
-/// 2. A `Buffer<DeviceOwned>` is never turned into one of the CPU but by
-///    [`Engine`](crate::Engine)'s word or the caller's `unsafe` one.
+/// 2. A `Buffer<DeviceOwned>` is turned into one of the CPU only on
+///    [`Engine`](crate::Engine)'s word that the device is done, or was never
+///    started, or on the caller's `unsafe` one.
 pub struct Buffer<O: Owner = CpuOwned, D: Direction = Bidirectional> {
     held: O::Held,
     direction: PhantomData<D>,
@@ -32,6 +33,10 @@ pub struct Buffer<O: Owner = CpuOwned, D: Direction = Bidirectional> {
 impl Buffer {
     /// Opens, claims and maps the kernel module's buffer `name`, which is then
     /// this process's alone.
+    ///
+    /// If an administrator removes the buffer nevertheless (unbinds its device),
+    /// the handovers fail, and access to its bytes ends the process with SIGBUS,
+    /// as it does for a file that is cut short under a mapping.
     ///
     /// ```no_run
     /// use udmabuf::{Buffer, ToDevice};
@@ -92,7 +97,10 @@ impl<O: Owner, D: Direction> Buffer<O, D> {
         self.memory().is_coherent
     }
 
-    /// The address of the first byte, as the device sees it.
+    /// The buffer's address, as the device sees it.
+    ///
+    /// Whoever writes it into a device that uses it keeps the buffer, in a
+    /// [`Transfer`](crate::Transfer), until the device is done.
     ///
     /// ```
     /// # let emulator = udmabuf::emulator::Emulator::new();
@@ -106,7 +114,7 @@ impl<O: Owner, D: Direction> Buffer<O, D> {
     where
         O: DeviceAccess,
     {
-        self.memory().dma_addr
+        DmaAddr::new(self.memory().dma_addr, self.len())
     }
 
     /// The address of `range`, for a device that is to access no more than
@@ -118,7 +126,7 @@ impl<O: Owner, D: Direction> Buffer<O, D> {
     where
         O: DeviceAccess,
     {
-        let Range { start, end } = range;
+        let Range { start, end } = range.clone();
         if start > end || end > self.len() {
             return Err(Error::OutOfRange {
                 offset: start as u64,
@@ -126,8 +134,7 @@ impl<O: Owner, D: Direction> Buffer<O, D> {
                 size: self.len() as u64,
             });
         }
-        // The module's buffers do not wrap around the end of the address space.
-        Ok(DmaAddr(self.dma_addr().to_u64() + start as u64))
+        Ok(DmaAddr::new(self.memory().dma_addr + start as u64, range.len()))
     }
 }
 

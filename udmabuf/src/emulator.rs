@@ -83,7 +83,8 @@ impl Emulator {
 
     /// Puts a buffer of the kernel module on the emulated bus too, at its real
     /// address: for a device model that works on real buffers, where the module
-    /// is there and the engine is not yet.
+    /// is there and the engine is not yet. From then on no hardware engine takes
+    /// it.
     ///
     /// # Errors
     /// [`Error::Unsupported`]: the buffer is on an emulated bus already, or

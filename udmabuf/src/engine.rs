@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{Handoff, Parts, Transfer, parts::sealed::Crate};
+use crate::{Handoff, Parts, Transfer, emulator::Bus, parts::sealed::Crate};
 
 /// A DMA engine that runs one transfer at a time, as a driver sees it.
 ///
@@ -32,6 +32,7 @@ use crate::{Handoff, Parts, Transfer, parts::sealed::Crate};
 /// // SAFETY: it writes the buffer in `program`, and never again.
 /// unsafe impl Engine for Filler {
 ///     type Error = Infallible;
+///     fn bus(&self) -> Option<&Bus> { Some(&self.0) } // hardware has no need of this
 ///     fn poll(&mut self) -> Progress<Infallible> { Progress::Finished }
 ///     fn park(&mut self, _deadline: Instant) -> Result<(), Infallible> { Ok(()) }
 ///     fn stop(&mut self) -> Result<(), Infallible> { Ok(()) }
@@ -55,11 +56,26 @@ use crate::{Handoff, Parts, Transfer, parts::sealed::Crate};
 /// - [`poll`](Engine::poll) has said [`Progress::Finished`] or [`Progress::Failed`], or
 /// - [`stop`](Engine::stop) has succeeded.
 ///
-/// Whoever else can write the engine's registers (a second handle, another
-/// process) could break that promise, so it includes keeping them out.
+/// Should `program` panic, no `start` follows: the engine and the buffers are
+/// leaked.
+///
+/// Whoever else can write the engine's registers could break that promise, so
+/// it includes keeping them out as far as that can be done: a second handle in
+/// this process, other programs that heed locks, and safe code outside the
+/// driver, which must not get a `&mut` to the engine.
+///
+/// A program can die with a transfer running. So a driver that opens its device
+/// stops it before anything else.
 pub unsafe trait Engine {
     /// What goes wrong on this engine.
     type Error: StdError + Send + Sync + 'static;
+
+    /// The emulated bus that this engine masters; `None` for hardware, the
+    /// default. Buffers on another bus are refused before `program` sees their
+    /// addresses, which mean nothing to this engine.
+    fn bus(&self) -> Option<&Bus> {
+        None
+    }
 
     /// Asks the device how far it is, without blocking, and clears its
     /// interrupt.
@@ -111,6 +127,15 @@ pub enum StartError<E: StdError + 'static> {
     /// The engine already runs a transfer, or one that could not be stopped.
     #[error(transparent)]
     Busy(#[from] Busy),
+    /// A buffer is emulated and the engine is not, or the other way round, or
+    /// they belong to different emulators.
+    #[error(
+        "{buffer} is not on the engine's bus: both are hardware, or both of one emulator (`Emulator::attach` adds a buffer)"
+    )]
+    OtherBus {
+        /// The buffer's name.
+        buffer: String,
+    },
     /// The driver refused it.
     #[error(transparent)]
     Refused(E),
@@ -132,8 +157,8 @@ impl<E: Engine> Slot<E> {
     /// doorbell.
     ///
     /// # Errors
-    /// The engine is busy, or `program` failed; the device has not touched the
-    /// buffers, and they are in [`Handoff::value`].
+    /// The engine is busy, is on another bus, or `program` failed; the device
+    /// has not touched the buffers, and they are in [`Handoff::value`].
     pub fn start<P: Parts>(
         &self,
         parts: P,
@@ -142,6 +167,10 @@ impl<E: Engine> Slot<E> {
         let Some(mut engine) = self.lock().take() else {
             return Err(not_started(parts, Busy.into()));
         };
+        if let Err(buffer) = parts.check_bus(engine.bus(), Crate) {
+            self.put(engine);
+            return Err(not_started(parts, StartError::OtherBus { buffer }));
+        }
         match program(&mut engine, &parts) {
             Ok(()) => Ok(Transfer::new(engine, parts, Self(self.0.clone()))),
             Err(error) => {
@@ -151,12 +180,16 @@ impl<E: Engine> Slot<E> {
         }
     }
 
-    /// Runs `f` on the engine while it is idle.
+    /// Runs `f` on the engine while it is idle; meanwhile the engine is busy.
     ///
     /// # Errors
     /// [`Busy`]
     pub fn with<R>(&self, f: impl FnOnce(&mut E) -> R) -> Result<R, Busy> {
-        self.lock().as_mut().map(f).ok_or(Busy)
+        // Taken out, not locked: `f` may take its time, and ask here again.
+        let mut engine = self.lock().take().ok_or(Busy)?;
+        let result = f(&mut engine);
+        self.put(engine);
+        Ok(result)
     }
 
     pub(crate) fn put(&self, engine: E) {

@@ -72,19 +72,21 @@ pub enum Error {
         /// The alignment, in bytes.
         align: u64,
     },
-    /// A bus address that the engine's registers cannot hold.
+    /// Bus addresses that the engine cannot reach.
     #[error(
-        "bus address {addr} does not fit in {bits} bits; allocate the buffer below that \
-         (the module's `dma_mask_bit` parameter, or `dma-mask` in the device tree)"
+        "{len} bytes at bus address {addr} are not within the engine's {bits} bits; allocate the \
+         buffer there (the module's `dma_mask_bit` parameter, or `dma-mask` in the device tree)"
     )]
     AddressTooWide {
-        /// The address.
+        /// The first byte's address.
         addr: DmaAddr,
+        /// Bytes.
+        len: u64,
         /// Bits that the engine drives.
         bits: u32,
     },
     /// The operating system refused.
-    #[error("{operation} of {name} failed")]
+    #[error("{operation} on {name} failed")]
     Os {
         /// What was tried, with its values.
         operation: String,

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use kernel::Kernel;
 
 use crate::{
-    DmaAddr, Error, barrier,
+    Error, barrier,
     direction::Kind,
     emulator::{Bus, CpuSide},
 };
@@ -23,12 +23,14 @@ use crate::{
 ///    granted the claim; the emulated bus cannot, because it checks who owns a
 ///    region; a real device does not, because its driver vouches (the contract
 ///    of [`Engine`](crate::Engine) and of the `unsafe` handover).
+/// 3. While the device owns them, either the emulated bus or a real device
+///    accesses them, not both: an engine is started only on buffers of its bus.
 #[derive(Debug)]
 pub struct Memory {
     pub(crate) name: String,
     pub(crate) start: NonNull<u8>,
     pub(crate) len: usize,
-    pub(crate) dma_addr: DmaAddr,
+    pub(crate) dma_addr: u64,
     pub(crate) is_coherent: bool,
     backing: Backing,
 }
@@ -55,7 +57,7 @@ impl Memory {
             name: name.into(),
             start: kernel.start(),
             len: kernel.len(),
-            dma_addr: DmaAddr(info.dma_addr),
+            dma_addr: info.dma_addr,
             is_coherent: info.is_coherent(),
             backing: Backing::Kernel(kernel),
         })
@@ -66,16 +68,24 @@ impl Memory {
             name: "emulated".into(),
             start: cpu.start(),
             len: cpu.len(),
-            dma_addr: DmaAddr(cpu.dma_addr()),
+            dma_addr: cpu.dma_addr(),
             is_coherent: false,
             backing: Backing::Emulated(cpu),
+        }
+    }
+
+    /// The emulated bus that the memory is on; `None` for the hardware's.
+    pub(crate) fn bus(&self) -> Option<&Bus> {
+        match &self.backing {
+            Backing::Kernel(kernel) => kernel.bus(),
+            Backing::Emulated(cpu) => Some(cpu.bus()),
         }
     }
 
     /// Puts a kernel buffer on an emulated bus; `self` is the CPU's.
     pub(crate) fn attach(&mut self, bus: &Bus) -> Result<(), Error> {
         let attached = match &mut self.backing {
-            Backing::Kernel(kernel) => kernel.attach(bus, self.dma_addr.to_u64()),
+            Backing::Kernel(kernel) => kernel.attach(bus, self.dma_addr),
             Backing::Emulated(_) => false,
         };
         if !attached {

@@ -1,6 +1,6 @@
 //! What one transfer uses: a buffer, or several.
 
-use crate::{Buffer, CpuOwned, DeviceOwned, Direction, Error};
+use crate::{Buffer, CpuOwned, DeviceOwned, Direction, Error, emulator::Bus};
 
 /// The device-owned buffers of one transfer: a buffer, a pair, or a `Vec`.
 ///
@@ -8,6 +8,10 @@ use crate::{Buffer, CpuOwned, DeviceOwned, Direction, Error};
 pub trait Parts {
     /// The same buffers, the CPU's again.
     type Cpu;
+
+    /// Names the first that is not on this bus, or not on the hardware's.
+    #[doc(hidden)]
+    fn check_bus(&self, bus: Option<&Bus>, _: sealed::Crate) -> Result<(), String>;
 
     /// Syncs all of them. After a failure it can be called again.
     #[doc(hidden)]
@@ -27,6 +31,10 @@ pub(crate) mod sealed {
 impl<D: Direction> Parts for Buffer<DeviceOwned, D> {
     type Cpu = Buffer<CpuOwned, D>;
 
+    fn check_bus(&self, bus: Option<&Bus>, _: sealed::Crate) -> Result<(), String> {
+        if self.memory().bus() == bus { Ok(()) } else { Err(self.name().into()) }
+    }
+
     fn sync_for_cpu(&self, _: sealed::Crate) -> Result<(), Error> {
         self.memory().sync_for_cpu(D::KIND)
     }
@@ -38,6 +46,11 @@ impl<D: Direction> Parts for Buffer<DeviceOwned, D> {
 
 impl<A: Parts, B: Parts> Parts for (A, B) {
     type Cpu = (A::Cpu, B::Cpu);
+
+    fn check_bus(&self, bus: Option<&Bus>, by: sealed::Crate) -> Result<(), String> {
+        self.0.check_bus(bus, by)?;
+        self.1.check_bus(bus, by)
+    }
 
     fn sync_for_cpu(&self, by: sealed::Crate) -> Result<(), Error> {
         self.0.sync_for_cpu(by)?;
@@ -51,6 +64,10 @@ impl<A: Parts, B: Parts> Parts for (A, B) {
 
 impl<P: Parts> Parts for Vec<P> {
     type Cpu = Vec<P::Cpu>;
+
+    fn check_bus(&self, bus: Option<&Bus>, by: sealed::Crate) -> Result<(), String> {
+        self.iter().try_for_each(|part| part.check_bus(bus, by))
+    }
 
     fn sync_for_cpu(&self, by: sealed::Crate) -> Result<(), Error> {
         self.iter().try_for_each(|part| part.sync_for_cpu(by))

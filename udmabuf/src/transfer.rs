@@ -22,6 +22,8 @@ pub struct Transfer<E: Engine, P: Parts> {
     /// `None` only once the buffers have left, in `drop`.
     flight: Option<(E, P)>,
     slot: Slot<E>,
+    /// How the device ended, once it has; what is left to do is the sync.
+    ended: Option<Result<(), E::Error>>,
 }
 
 /// Why a transfer did not give its buffers back, or gave them back unfinished.
@@ -51,14 +53,14 @@ pub enum WaitError<E: Engine, P: Parts> {
     Sync {
         /// Why not.
         error: Error,
-        /// `wait` tries again.
+        /// `wait` tries the sync again.
         transfer: Transfer<E, P>,
     },
 }
 
 impl<E: Engine, P: Parts> Transfer<E, P> {
     pub(crate) fn new(engine: E, parts: P, slot: Slot<E>) -> Self {
-        Self { flight: Some((engine, parts)), slot }
+        Self { flight: Some((engine, parts)), slot, ended: None }
     }
 
     /// Waits until the device is done, and gives the buffers back to the CPU.
@@ -69,15 +71,13 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     pub fn wait(mut self, timeout: Duration) -> Result<P::Cpu, WaitError<E, P>> {
         let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
         loop {
+            if let Some(outcome) = self.ended.take() {
+                return self.finish(outcome);
+            }
             let parked = self.engine().park(deadline);
             match self.engine().poll() {
-                Progress::Finished => return self.finish(),
-                Progress::Failed(error) => {
-                    return Err(match self.finish() {
-                        Ok(buffers) => WaitError::Failed { error, buffers },
-                        Err(sync) => sync,
-                    });
-                }
+                Progress::Finished => return self.finish(Ok(())),
+                Progress::Failed(error) => return self.finish(Err(error)),
                 Progress::Running => {}
             }
             if let Err(error) = parked {
@@ -97,7 +97,7 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     /// [`WaitError::Sync`].
     pub fn stop(mut self) -> Result<P::Cpu, WaitError<E, P>> {
         match self.engine().stop() {
-            Ok(()) => self.finish(),
+            Ok(()) => self.finish(Ok(())),
             Err(error) => Err(WaitError::Unknown { error, transfer: self }),
         }
     }
@@ -110,14 +110,19 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     }
 
     /// The device is done: syncs, and puts the engine back into its slot.
-    fn finish(mut self) -> Result<P::Cpu, WaitError<E, P>> {
+    fn finish(mut self, outcome: Result<(), E::Error>) -> Result<P::Cpu, WaitError<E, P>> {
         match self.flight.take() {
             Some((engine, parts)) => match parts.sync_for_cpu(Crate) {
                 Ok(()) => {
                     self.slot.put(engine);
-                    Ok(parts.assume_cpu(Crate))
+                    let buffers = parts.assume_cpu(Crate);
+                    match outcome {
+                        Ok(()) => Ok(buffers),
+                        Err(error) => Err(WaitError::Failed { error, buffers }),
+                    }
                 }
                 Err(error) => {
+                    self.ended = Some(outcome);
                     self.flight = Some((engine, parts));
                     Err(WaitError::Sync { error, transfer: self })
                 }

@@ -10,12 +10,15 @@ use std::{
 
 use udmabuf::{
     Buffer, CpuOwned, DeviceOwned, Engine, Progress, Slot, StartError, Transfer, WaitError,
-    emulator::Emulator,
+    emulator::{Bus, Emulator},
 };
 
 /// An engine that does as it is told.
-#[derive(Clone, Debug, Default)]
-struct Scripted(Arc<Mutex<Script>>);
+#[derive(Clone, Debug)]
+struct Scripted {
+    script: Arc<Mutex<Script>>,
+    bus: Bus,
+}
 
 #[derive(Debug, Default)]
 struct Script {
@@ -23,6 +26,7 @@ struct Script {
     polls: VecDeque<Progress<Fault>>,
     park_fails: bool,
     stop_fails: bool,
+    is_hardware: bool,
     stops: usize,
 }
 
@@ -34,17 +38,21 @@ struct Fault(u32);
 unsafe impl Engine for Scripted {
     type Error = Fault;
 
+    fn bus(&self) -> Option<&Bus> {
+        (!self.script.lock().unwrap().is_hardware).then_some(&self.bus)
+    }
+
     fn poll(&mut self) -> Progress<Fault> {
-        self.0.lock().unwrap().polls.pop_front().unwrap_or(Progress::Running)
+        self.script.lock().unwrap().polls.pop_front().unwrap_or(Progress::Running)
     }
 
     fn park(&mut self, deadline: Instant) -> Result<(), Fault> {
         assert!(deadline > Instant::now() - Duration::from_secs(1));
-        if self.0.lock().unwrap().park_fails { Err(Fault(1)) } else { Ok(()) }
+        if self.script.lock().unwrap().park_fails { Err(Fault(1)) } else { Ok(()) }
     }
 
     fn stop(&mut self) -> Result<(), Fault> {
-        let mut script = self.0.lock().unwrap();
+        let mut script = self.script.lock().unwrap();
         script.stops += 1;
         if script.stop_fails { Err(Fault(2)) } else { Ok(()) }
     }
@@ -52,11 +60,11 @@ unsafe impl Engine for Scripted {
 
 impl Scripted {
     fn script(&self, change: impl FnOnce(&mut Script)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.script.lock().unwrap());
     }
 
     fn stops(&self) -> usize {
-        self.0.lock().unwrap().stops
+        self.script.lock().unwrap().stops
     }
 }
 
@@ -68,8 +76,9 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let engine = Scripted::default();
-        Self { emulator: Emulator::new(), slot: Slot::new(engine.clone()), engine }
+        let emulator = Emulator::new();
+        let engine = Scripted { script: Arc::default(), bus: emulator.bus() };
+        Self { emulator, slot: Slot::new(engine.clone()), engine }
     }
 
     fn buffer(&self) -> Buffer<DeviceOwned> {
@@ -214,5 +223,32 @@ fn what_is_not_started_comes_back() {
     let refused = bench.slot.start(bench.buffer(), |_, _| Err(Fault(4))).unwrap_err();
     assert!(matches!(refused.error, StartError::Refused(Fault(4))));
     assert_eq!(refused.to_string(), "fault 4");
+    assert!(bench.is_idle());
+}
+
+#[test]
+fn an_engine_gets_only_buffers_of_its_bus() {
+    let bench = Bench::new();
+    let elsewhere = Emulator::new().buffer(64).into_device().unwrap();
+    let parts = vec![bench.buffer(), elsewhere];
+    let refused = bench
+        .slot
+        .start(parts, |_, _| panic!("the engine was given an address of another bus"))
+        .unwrap_err();
+    assert!(matches!(refused.error, StartError::OtherBus { .. }), "{refused}");
+    assert_eq!(refused.value[1].as_slice(), [0; 64]);
+
+    // A driver for hardware knows of no bus, and is given no emulated address.
+    bench.engine.script(|s| s.is_hardware = true);
+    let refused = bench.slot.start(bench.buffer(), |_, _| panic!("an emulated address"));
+    assert!(matches!(refused.unwrap_err().error, StartError::OtherBus { .. }));
+    assert!(bench.is_idle());
+}
+
+#[test]
+fn an_engine_in_use_is_busy_not_locked() {
+    let bench = Bench::new();
+    let nested = bench.slot.with(|_| bench.slot.with(|_| ()));
+    assert_eq!(nested, Ok(Err(udmabuf::Busy)));
     assert!(bench.is_idle());
 }

@@ -2,21 +2,27 @@
 #![allow(unsafe_code, reason = "recovers a buffer after its engine was stopped")]
 
 use std::{
+    fs,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail, ensure};
-use udmabuf::{Buffer, FromDevice, StartError, ToDevice, WaitError};
+use udmabuf::{Buffer, FromDevice, StartError, ToDevice, WaitError, emulator::Emulator};
 use udmabuf_examples::edu::{Edu, Error, MEMORY_LEN};
 
-use super::{Pair, errors::says, random::Random};
+use super::{Pair, errors::says, module::CLASS, random::Random};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+fn open() -> Result<Edu, Error> {
+    // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
+    unsafe { Edu::open_with_32_bits() }
+}
+
 /// All of a buffer into the device and out into the other, a piece at a time.
 pub(crate) fn moves_data([source, destination]: Pair) -> Result<String> {
-    let edu = Edu::open()?;
+    let edu = open()?;
     let mut source = Buffer::open(source)?.for_direction::<ToDevice>();
     let mut destination = Buffer::open(destination)?.for_direction::<FromDevice>();
     let len = source.len();
@@ -42,7 +48,7 @@ pub(crate) fn moves_data([source, destination]: Pair) -> Result<String> {
 
 /// A transfer takes 100 ms on this device: time to look at it in flight.
 pub(crate) fn in_flight([name, other]: Pair) -> Result<String> {
-    let edu = Edu::open()?;
+    let edu = open()?;
     let mut buffer = Buffer::open(name)?.for_direction::<ToDevice>();
     buffer.as_mut_slice()[..4].copy_from_slice(b"edu!");
 
@@ -59,16 +65,21 @@ pub(crate) fn in_flight([name, other]: Pair) -> Result<String> {
         bail!("two transfers at once on one engine");
     };
     let StartError::Busy(_) = refused.error else { bail!("{refused}") };
-    let second = refused.value;
+    let mut second = refused.value;
+    // Nor can the engine be opened again, and the attempt does not disturb it.
+    ensure!(open().is_err(), "two drivers on one engine");
     buffer = transfer.wait(TIMEOUT)?;
     ensure!(started.elapsed() >= Duration::from_millis(50), "no real device is that fast");
+
+    second = edu.download(second.into_device()?, 0..4, 0)?.wait(TIMEOUT)?;
+    ensure!(second.as_slice()[..4] == *b"edu!", "finished, but no data was moved");
 
     // Stopped half way, the buffer comes back and the engine works on.
     buffer = edu.upload(buffer.into_device()?, 4..8, 4)?.stop()?;
     // Dropped in flight, the buffer is released and the engine works on.
     drop(edu.upload(buffer.into_device()?, 0..4, 8)?);
     Buffer::open(name)?;
-    let second = edu.download(second.into_device()?, 0..4, 0)?.wait(TIMEOUT)?;
+    second = edu.download(second.into_device()?, 0..4, 0)?.wait(TIMEOUT)?;
     ensure!(second.as_slice()[..4] == *b"edu!", "what was uploaded before is gone");
     Ok("timeout, busy, stop and drop".into())
 }
@@ -76,12 +87,12 @@ pub(crate) fn in_flight([name, other]: Pair) -> Result<String> {
 /// In another process: ends with a transfer in flight that was never dropped.
 pub(crate) fn leak(name: &str) -> ExitCode {
     let leak = || {
-        let edu = Edu::open()?;
+        let edu = open()?;
         let buffer = Buffer::open(name)?.for_direction::<FromDevice>();
         std::mem::forget(edu.download(buffer.into_device()?, 0..MEMORY_LEN, 0)?);
         ensure!(Buffer::open(name).is_err(), "a leaked transfer's buffer was opened again");
         ensure!(edu.interrupts().is_err(), "a leaked transfer's engine is idle");
-        ensure!(Edu::open().is_err(), "a leaked transfer's engine was opened again");
+        ensure!(open().is_err(), "a leaked transfer's engine was opened again");
         Ok(())
     };
     match leak() {
@@ -100,17 +111,61 @@ pub(crate) fn crashed([name, _]: Pair) -> Result<String> {
     let Err(error @ udmabuf::Error::StillDeviceOwned { .. }) = Buffer::open(name) else {
         bail!("opened a buffer that the engine may still write");
     };
-    let edu = Edu::open()?;
+    let edu = open()?;
     // SAFETY: opening the engine has stopped it, and nobody else can start it.
     let buffer = unsafe { Buffer::recover(name) }?.for_direction::<FromDevice>();
     edu.download(buffer.into_device()?, 0..4, 0)?.wait(TIMEOUT)?;
     Ok(error.to_string())
 }
 
+/// In another process: an administrator takes the buffer away under a transfer.
+pub(crate) fn removed_under_a_transfer(name: &str) -> ExitCode {
+    let run = || {
+        let edu = open()?;
+        let buffer = Buffer::open(name)?.for_direction::<ToDevice>();
+        let transfer = edu.upload(buffer.into_device()?, 0..4, 0)?;
+        fs::write(format!("{DRIVER}/unbind"), platform_device(name)?)?;
+        // The device is done, but there is nothing to sync. That is no timeout.
+        let Err(WaitError::Sync { transfer, .. }) = transfer.wait(TIMEOUT) else {
+            bail!("the first wait found the buffer");
+        };
+        let again = Instant::now();
+        let Err(error @ WaitError::Sync { .. }) = transfer.wait(TIMEOUT) else {
+            bail!("the second wait found the buffer");
+        };
+        ensure!(again.elapsed() < TIMEOUT / 2, "waited again for what is done");
+        Ok(error.to_string())
+    };
+    match run() {
+        Ok(error) => println!("removed: {error}"),
+        Err(error) => println!("{error:#}"),
+    }
+    ExitCode::SUCCESS
+}
+
+pub(crate) fn removed([name, _]: Pair) -> Result<String> {
+    let device = platform_device(name)?;
+    let output = Command::new("/proc/self/exe").args(["removed", name]).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(said.starts_with("removed: "), "{said}");
+    ensure!(Buffer::open(name).is_err(), "the buffer is still there");
+    fs::write(format!("{DRIVER}/bind"), device)?;
+    Buffer::open(name)?;
+    Ok(said.trim().to_owned())
+}
+
+const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
+
+/// The name of the buffer's device on the platform bus.
+fn platform_device(name: &str) -> Result<String> {
+    let link = fs::read_link(format!("{CLASS}/{name}/device"))?;
+    Ok(link.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
+
 /// What the driver refuses comes back with the buffer, untouched.
 pub(crate) fn refusals([name, _]: Pair) -> Result<String> {
-    let edu = Edu::open()?;
-    let Err(error) = Edu::open() else { bail!("two drivers on one device") };
+    let edu = open()?;
+    let Err(error) = open() else { bail!("two drivers on one device") };
     says(&error, &["in use"])?;
 
     let mut buffer = Buffer::open(name)?.for_direction::<ToDevice>();
@@ -136,5 +191,22 @@ pub(crate) fn refusals([name, _]: Pair) -> Result<String> {
         buffer = refused.value;
     }
     ensure!(buffer.as_slice().iter().all(|&byte| byte == 0x5a), "a refusal changed the buffer");
-    Ok("7 transfers refused; the buffer is unchanged".into())
+
+    // The address of an emulated buffer means nothing to hardware.
+    let emulated = Emulator::new().buffer(64).for_direction::<ToDevice>();
+    let Err(refused) = edu.upload(emulated.into_device()?, 0..4, 0) else {
+        bail!("an emulated address went to the hardware");
+    };
+    ensure!(matches!(refused.error, StartError::OtherBus { .. }), "{refused}");
+
+    // Nor may a device with fewer address lines be given an address beyond them.
+    drop(edu);
+    let edu = Edu::open()?;
+    let buffer = buffer.into_device()?;
+    let beyond = buffer.dma_addr_of(len - 4..len)?.to_words(28).is_err();
+    match edu.upload(buffer, len - 4..len, 0) {
+        Err(refused) => ensure!(beyond, "{refused}"),
+        Ok(_) => ensure!(!beyond, "an address beyond 28 bits went to the hardware"),
+    }
+    Ok("outside the device, outside the buffer, out of reach; the buffer is unchanged".into())
 }

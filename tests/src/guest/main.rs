@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ["open", name] => errors::open_and_report(name),
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
+        ["removed", name] => edu::removed_under_a_transfer(name),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -69,7 +70,10 @@ fn run(board: &str) -> ExitCode {
             run.test("edu in flight", || edu::in_flight(PAIR));
             run.test("edu refusals", || edu::refusals(PAIR));
             run.test("edu crashed", || edu::crashed(PAIR));
-            run.test("program edu", || programs::says("edu", "65536 bytes there and back"));
+            run.test("edu removed buffer", || edu::removed(PAIR));
+            run.test("program edu", || {
+                programs::says("edu --32-bits", "65536 bytes there and back")
+            });
         }
     }
 

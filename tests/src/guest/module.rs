@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     process::Command,
 };
 
@@ -13,7 +13,7 @@ use udmabuf_sys::{abi::Direction, ioctl, map::Mapping, sysfs};
 use super::Pair;
 
 const MODULE: &str = "/modules/u-dma-buf.ko";
-const CLASS: &str = "/sys/class/u-dma-buf";
+pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 /// Where there is no device tree, parameters make the buffers; where there is,
 /// they make one more.
 const PC_PARAMETERS: [&str; 2] = ["udmabuf0=65536", "udmabuf1=65536"];
@@ -108,6 +108,8 @@ pub(crate) fn zeroed(name: &str) -> Result<String> {
     Ok(format!("{} bytes", buffer.len()))
 }
 
+type Sync = fn(BorrowedFd<'_>, Direction, u64, u64) -> rustix::io::Result<()>;
+
 /// Requests outside the buffer, also where offset + size wraps around.
 pub(crate) fn ranges(name: &str) -> Result<String> {
     let file = open(name)?;
@@ -123,10 +125,19 @@ pub(crate) fn ranges(name: &str) -> Result<String> {
         (u64::MAX - 0xfff, u64::MAX),
     ];
     for direction in [Direction::Bidirectional, Direction::ToDevice, Direction::FromDevice] {
-        for sync in [ioctl::sync_for_device, ioctl::sync_for_cpu] {
+        for (sync, owner) in [(ioctl::sync_for_device as Sync, "1\n"), (ioctl::sync_for_cpu, "0\n")]
+        {
             for (offset, len) in good {
                 sync(file.as_fd(), direction, offset, len)
                     .with_context(|| format!("{len:#x} bytes at {offset:#x}"))?;
+                let stored = attribute(name, "sync_direction")?;
+                let expected = match direction {
+                    Direction::Bidirectional => "0\n",
+                    Direction::ToDevice => "1\n",
+                    Direction::FromDevice => "2\n",
+                };
+                ensure!(stored == expected, "{direction:?} arrived as {stored:?}");
+                ensure!(attribute(name, "sync_owner")? == owner, "the other sync was done");
             }
             for (offset, len) in bad {
                 let result = sync(file.as_fd(), direction, offset, len);
@@ -134,7 +145,6 @@ pub(crate) fn ranges(name: &str) -> Result<String> {
             }
         }
     }
-    ensure!(attribute(name, "sync_owner")? == "0\n", "the last sync was for the CPU");
     Ok(format!("{} kept, {} refused, each way and direction", good.len(), bad.len()))
 }
 

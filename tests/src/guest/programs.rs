@@ -4,9 +4,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// The program succeeds, and its last line says what it should.
-pub(crate) fn says(program: &str, expected: &str) -> Result<String> {
-    let output = Command::new(program).output().with_context(|| program.to_owned())?;
+/// The command succeeds, and its last line says what it should.
+pub(crate) fn says(command: &str, expected: &str) -> Result<String> {
+    let mut words = command.split(' ');
+    let program = words.next().unwrap_or_default();
+    let output = Command::new(program).args(words).output().with_context(|| program.to_owned())?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}; {}", output.status, errors.trim());
     let said = String::from_utf8(output.stdout)?;

@@ -11,7 +11,7 @@ const PAGE: u64 = crate::memory::ALIGN as u64;
 
 /// What a device model masters: reads and writes by bus address.
 ///
-/// Clones are the same bus.
+/// Clones are the same bus, and equal; two emulators' are not.
 #[derive(Clone, Debug, Default)]
 pub struct Bus(Arc<Mutex<Vec<Weak<Region>>>>);
 
@@ -45,6 +45,12 @@ pub enum BusError {
         /// Bytes.
         len: usize,
     },
+}
+
+impl PartialEq for Bus {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl Bus {

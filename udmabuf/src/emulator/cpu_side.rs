@@ -19,6 +19,7 @@ pub(crate) struct CpuSide {
     pages: NonNull<[Page]>,
     len: usize,
     region: Arc<Region>,
+    bus: Bus,
     missing: MissingSync,
 }
 
@@ -33,7 +34,7 @@ impl CpuSide {
         let pages = vec![Page([0; ALIGN]); len.div_ceil(ALIGN)].into_boxed_slice();
         let region = bus.allocate(len);
         let pages = NonNull::from(Box::leak(pages));
-        Self { pages, len, region, missing }
+        Self { pages, len, region, bus: bus.clone(), missing }
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -42,6 +43,10 @@ impl CpuSide {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
     }
 
     pub(crate) fn dma_addr(&self) -> u64 {

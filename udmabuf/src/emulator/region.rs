@@ -41,8 +41,9 @@ impl State {
         match &mut self.store {
             Store::Own(bytes) => bytes,
             // SAFETY: callers have seen `device_owned` under the lock, so the
-            // mapping is valid, and while the device owns a buffer no other
-            // reference to its bytes exists (invariant 2 of `Memory`).
+            // mapping is valid, and while the device owns a buffer there is no
+            // other reference to its bytes (invariant 1 of `Buffer`) and no
+            // other access (invariant 3 of `Memory`).
             Store::Mapped(start) => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) },
         }
     }
@@ -134,7 +135,10 @@ impl Region {
 /// The bus accesses the mapping only while the buffer is handed over, and never
 /// after `self` is dropped, which must happen before the mapping goes.
 #[derive(Debug)]
-pub(crate) struct Tap(Arc<Region>);
+pub(crate) struct Tap {
+    region: Arc<Region>,
+    bus: Bus,
+}
 
 impl Tap {
     /// Puts the mapping of `len` bytes at `start` on `bus`, if the addresses
@@ -145,15 +149,19 @@ impl Tap {
     /// dropped, and nothing else accesses it between `hand_over` and `take_back`.
     pub(crate) unsafe fn new(bus: &Bus, addr: u64, start: NonNull<u8>, len: usize) -> Option<Self> {
         let region = Arc::new(Region::with_store(addr, len, Store::Mapped(start)));
-        bus.insert(&region).then_some(Self(region))
+        bus.insert(&region).then(|| Self { region, bus: bus.clone() })
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
     }
 
     pub(crate) fn hand_over(&self, direction: Kind) {
-        self.0.hand_over(direction, |_| {});
+        self.region.hand_over(direction, |_| {});
     }
 
     pub(crate) fn take_back(&self) {
-        self.0.take_back(|_| {});
+        self.region.take_back(|_| {});
     }
 }
 

@@ -38,7 +38,7 @@ impl Kernel {
                 what: "larger than this process can map; a 64-bit program can",
             })?;
         let mapping = Mapping::new(file.as_fd(), len)
-            .map_err(|error| Error::os(name, format!("mmap of {len:#x} bytes"), error))?;
+            .map_err(|error| Error::os(name, format!("mmap ({len:#x} bytes)"), error))?;
         Ok((Self { tap: None, mapping, file }, info))
     }
 
@@ -48,6 +48,10 @@ impl Kernel {
 
     pub(crate) fn len(&self) -> usize {
         self.mapping.len()
+    }
+
+    pub(crate) fn bus(&self) -> Option<&Bus> {
+        self.tap.as_ref().map(Tap::bus)
     }
 
     pub(crate) fn attach(&mut self, bus: &Bus, addr: u64) -> bool {
@@ -63,7 +67,7 @@ impl Kernel {
     pub(crate) fn sync_for_device(&self, name: &str, direction: Kind) -> Result<(), Error> {
         let len = self.len() as u64;
         ioctl::sync_for_device(self.file.as_fd(), direction, 0, len).map_err(|errno| {
-            Error::os(name, format!("sync of {len:#x} bytes for the device"), errno)
+            Error::os(name, format!("sync for the device ({len:#x} bytes)"), errno)
         })?;
         if let Some(tap) = &self.tap {
             tap.hand_over(direction);
@@ -77,16 +81,16 @@ impl Kernel {
         }
         let len = self.len() as u64;
         ioctl::sync_for_cpu(self.file.as_fd(), direction, 0, len)
-            .map_err(|errno| Error::os(name, format!("sync of {len:#x} bytes for the CPU"), errno))
+            .map_err(|errno| Error::os(name, format!("sync for the CPU ({len:#x} bytes)"), errno))
     }
 }
 
 fn open_file(name: &str) -> Result<File, Error> {
-    let path = PathBuf::from("/dev").join(name);
     if name.is_empty() || name.contains('/') {
-        let cure = "give the buffer's name as in /dev, without a path: `udmabuf0`".into();
-        return Err(Error::NotFound { name: name.into(), path, cure });
+        let what = "not a buffer's name: give it as in /dev, without a path, like udmabuf0";
+        return Err(Error::Unsupported { name: format!("`{name}`"), what });
     }
+    let path = PathBuf::from("/dev").join(name);
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
         Ok(fd) => Ok(fd.into()),
