@@ -18,19 +18,21 @@ static char *udb_devnode(udb_devnode_device *dev, umode_t *mode)
 	return NULL;
 }
 
-static struct class udb_class = {
-	.name = UDB_NAME,
-	.devnode = udb_devnode,
-};
+/* Not in the module's own memory: whoever holds it may outlive that. */
+static struct class *udb_class;
 
 int udb_class_init(void)
 {
-	return class_register(&udb_class);
+	udb_class = udb_class_create(UDB_NAME);
+	if (IS_ERR(udb_class))
+		return PTR_ERR(udb_class);
+	udb_class->devnode = udb_devnode;
+	return 0;
 }
 
 void udb_class_exit(void)
 {
-	class_unregister(&udb_class);
+	class_destroy(udb_class);
 }
 
 static void udb_release(struct kref *ref)
@@ -130,8 +132,8 @@ static int udb_register(struct udb_buffer *buf, const char *name)
 	struct device *taken, *sys_dev;
 
 	mutex_lock(&names_lock);
-	taken = class_find_device_by_name(&udb_class, name);
-	if (taken || (!dev_get_platdata(buf->dev) && udb_params_want_name(name))) {
+	taken = class_find_device_by_name(udb_class, name);
+	if (taken || (!udb_params_made(buf->dev) && udb_params_want_name(name))) {
 		put_device(taken);
 		mutex_unlock(&names_lock);
 		dev_err(buf->dev, "the name %s is taken\n", name);
@@ -139,7 +141,7 @@ static int udb_register(struct udb_buffer *buf, const char *name)
 	}
 
 	udb_minor_publish(buf->minor, buf);
-	sys_dev = device_create_with_groups(&udb_class, buf->dev, udb_devt(buf->minor),
+	sys_dev = device_create_with_groups(udb_class, buf->dev, udb_devt(buf->minor),
 					    buf, udb_groups, "%s", name);
 	mutex_unlock(&names_lock);
 	if (IS_ERR(sys_dev)) {
@@ -179,8 +181,7 @@ static void udb_log_created(struct udb_buffer *buf)
 
 int udb_buffer_create(struct device *dev)
 {
-	/* Ours made by a parameter has a minor already. */
-	bool reserved = dev_get_platdata(dev);
+	bool reserved = udb_params_made(dev);
 	struct udb_buffer *buf;
 	struct udb_spec spec;
 	int minor, ret;
@@ -247,7 +248,7 @@ void udb_buffer_remove(struct device *dev)
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
 	udb_memory_free(dev, &buf->memory);
-	if (!dev_get_platdata(dev))
+	if (!udb_params_made(dev))
 		udb_minor_release(buf->minor);
 	udb_put(buf);
 

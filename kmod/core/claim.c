@@ -30,11 +30,12 @@ void udb_user_put(struct udb_buffer *buf, struct file *file)
 	spin_unlock(&buf->lock);
 }
 
+/* file: open for writing. */
 int udb_claim(struct udb_buffer *buf, struct file *file, u64 flags)
 {
 	int ret;
 
-	if ((file->f_mode & (FMODE_READ | FMODE_WRITE)) != (FMODE_READ | FMODE_WRITE))
+	if (!(file->f_mode & FMODE_READ))
 		return -EBADF;
 	if (flags & ~U_DMA_BUF_CLAIM_ADOPT)
 		return -EINVAL;

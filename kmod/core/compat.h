@@ -8,6 +8,7 @@
 
 #include <linux/mm.h>
 #include <linux/mmzone.h>
+#include <linux/module.h>
 #include <linux/version.h>
 
 /* The device that a class's devnode function gets. */
@@ -15,6 +16,12 @@
 #define udb_devnode_device const struct device
 #else
 #define udb_devnode_device struct device
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define udb_class_create(name) class_create(name)
+#else
+#define udb_class_create(name) class_create(THIS_MODULE, name)
 #endif
 
 static inline void udb_vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
@@ -35,11 +42,13 @@ static inline void udb_vm_flags_set(struct vm_area_struct *vma, unsigned long fl
 #define UDB_MAX_BLOCK (PAGE_SIZE << (MAX_ORDER - 1))
 #endif
 
-/* The member of struct platform_driver whose remove function returns void. */
+/* What a platform driver's remove function returns. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
-#define udb_remove_void remove
+#define udb_remove_result void
+#define UDB_REMOVED
 #else
-#define udb_remove_void remove_new
+#define udb_remove_result int
+#define UDB_REMOVED 0
 #endif
 
 #endif /* UDB_COMPAT_H */

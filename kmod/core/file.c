@@ -57,7 +57,7 @@ static loff_t udb_llseek(struct file *file, loff_t offset, int whence)
 /* Does this file sync what it reads and writes? */
 static bool udb_syncs_access(struct udb_buffer *buf, struct file *file)
 {
-	return (READ_ONCE(buf->sync.mode) & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC);
+	return (udb_settings(buf).mode & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC);
 }
 
 /* Within one page. */
@@ -131,7 +131,7 @@ static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool writ
 	int ret;
 
 	if (pos >= buf->size)
-		return 0;
+		return udb_check(buf);
 	size = min_t(u64, size, buf->size - pos);
 
 	if (sync) {
@@ -179,33 +179,36 @@ dev_t udb_devt(int minor)
 
 int udb_chrdev_init(void)
 {
+	return alloc_chrdev_region(&udb_first_devt, 0, UDB_MINORS, UDB_NAME);
+}
+
+/*
+ * From now on files can be opened. Nothing of the module's init may fail after
+ * this: that would free the module however many files are open. So buffers made
+ * by init have their uevent and their node earlier; udev's rules for them work,
+ * but to open one is ENXIO until here.
+ */
+int udb_chrdev_start(void)
+{
+	struct cdev *cdev = cdev_alloc();
 	int ret;
 
-	ret = alloc_chrdev_region(&udb_first_devt, 0, UDB_MINORS, UDB_NAME);
-	if (ret)
+	if (!cdev)
+		return -ENOMEM;
+	cdev->owner = THIS_MODULE;
+	cdev->ops = &udb_fops;
+	ret = cdev_add(cdev, udb_first_devt, UDB_MINORS);
+	if (ret) {
+		kobject_put(&cdev->kobj);
 		return ret;
-
-	udb_cdev = cdev_alloc();
-	if (!udb_cdev) {
-		ret = -ENOMEM;
-		goto err_region;
 	}
-	udb_cdev->owner = THIS_MODULE;
-	udb_cdev->ops = &udb_fops;
-	ret = cdev_add(udb_cdev, udb_first_devt, UDB_MINORS);
-	if (ret)
-		goto err_cdev;
+	udb_cdev = cdev;
 	return 0;
-
-err_cdev:
-	kobject_put(&udb_cdev->kobj);
-err_region:
-	unregister_chrdev_region(udb_first_devt, UDB_MINORS);
-	return ret;
 }
 
 void udb_chrdev_exit(void)
 {
-	cdev_del(udb_cdev);
+	if (udb_cdev)
+		cdev_del(udb_cdev);
 	unregister_chrdev_region(udb_first_devt, UDB_MINORS);
 }

@@ -15,17 +15,16 @@
 
 static int udb_probe(struct platform_device *pdev)
 {
-	struct udb_platform_data *data = dev_get_platdata(&pdev->dev);
 	int ret = udb_buffer_create(&pdev->dev);
 
-	if (data)
-		data->probe_error = ret;
+	udb_params_probed(&pdev->dev, ret);
 	return ret;
 }
 
-static void udb_remove(struct platform_device *pdev)
+static udb_remove_result udb_remove(struct platform_device *pdev)
 {
 	udb_buffer_remove(&pdev->dev);
+	return UDB_REMOVED;
 }
 
 static const struct of_device_id udb_of_match[] = {
@@ -36,7 +35,7 @@ MODULE_DEVICE_TABLE(of, udb_of_match);
 
 static struct platform_driver udb_driver = {
 	.probe = udb_probe,
-	.udb_remove_void = udb_remove,
+	.remove = udb_remove,
 	.driver = {
 		.name = UDB_NAME,
 		.of_match_table = udb_of_match,
@@ -67,8 +66,14 @@ static int __init udb_init(void)
 	ret = udb_params_create();
 	if (ret)
 		goto err_driver;
+	/* Last; see there. */
+	ret = udb_chrdev_start();
+	if (ret)
+		goto err_params;
 	return 0;
 
+err_params:
+	udb_params_remove();
 err_driver:
 	platform_driver_unregister(&udb_driver);
 err_chrdev:

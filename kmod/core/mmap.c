@@ -53,11 +53,8 @@ static const struct vm_operations_struct udb_vm_ops = {
 /* Does this open file map without the CPU's cache, or write-combined? */
 static bool udb_maps_uncached(struct udb_buffer *buf, struct file *file)
 {
-	unsigned int mode;
+	unsigned int mode = udb_settings(buf).mode;
 
-	spin_lock(&buf->lock);
-	mode = buf->sync.mode;
-	spin_unlock(&buf->lock);
 	return (mode & UDB_SYNC_MODE_MASK) &&
 	       ((mode & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC));
 }
@@ -65,15 +62,11 @@ static bool udb_maps_uncached(struct udb_buffer *buf, struct file *file)
 int udb_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct udb_buffer *buf = file->private_data;
-	unsigned long pages;
-	int ret;
+	unsigned long pages = PAGE_ALIGN(buf->size) >> PAGE_SHIFT;
+	int ret = udb_check(buf);
 
-	ret = udb_enter(buf);
 	if (ret)
 		return ret;
-	pages = buf->memory.size >> PAGE_SHIFT;
-	udb_leave(buf);
-
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;
 	/* A private mapping would copy on write, which the device never sees. */

@@ -3,8 +3,6 @@
  * Buffers that module parameters ask for: each becomes a platform device with
  * properties, and goes the way of a device-tree node from there.
  */
-#include <linux/dma-mapping.h>
-#include <linux/err.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
 #include <linux/property.h>
@@ -44,6 +42,29 @@ static const char * const udb_param_name[UDB_PARAMS] = {
 
 static struct platform_device *udb_param_pdev[UDB_PARAMS];
 
+/* How their probes ended, which adding a device does not tell. */
+static int udb_param_error[UDB_PARAMS];
+
+/*
+ * Is it one of the devices made here, whose minor is reserved? Neither platform
+ * data nor a property says so: driver_override and the device tree bind others.
+ */
+bool udb_params_made(struct device *dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < UDB_PARAMS; i++)
+		if (to_platform_device(dev) == udb_param_pdev[i])
+			return true;
+	return false;
+}
+
+void udb_params_probed(struct device *dev, int error)
+{
+	if (udb_params_made(dev))
+		udb_param_error[to_platform_device(dev)->id] = error;
+}
+
 bool udb_params_want_name(const char *name)
 {
 	unsigned int i;
@@ -73,31 +94,28 @@ static int udb_param_create(unsigned int i)
 		PROPERTY_ENTRY_U32("dma-mask", udb_dma_mask_bit),
 		{ }
 	};
-	const struct udb_platform_data data = {
-		.probe_error = -ENXIO,
-	};
-	const struct platform_device_info info = {
-		.name = UDB_NAME,
-		.id = i,
-		.data = &data,
-		.size_data = sizeof(data),
-		.dma_mask = DMA_BIT_MASK(32),
-		.properties = properties,
-	};
-	struct platform_device *pdev;
-	int error;
+	struct platform_device *pdev = platform_device_alloc(UDB_NAME, i);
+	int ret;
 
-	pdev = platform_device_register_full(&info);
-	if (IS_ERR(pdev))
-		return PTR_ERR(pdev);
+	if (!pdev)
+		return -ENOMEM;
+	ret = device_create_managed_software_node(&pdev->dev, properties, NULL);
+	if (ret)
+		goto err_put;
 
-	error = ((struct udb_platform_data *)dev_get_platdata(&pdev->dev))->probe_error;
-	if (error) {
-		platform_device_unregister(pdev);
-		return error;
-	}
+	/* Before it is probed: that asks udb_params_made(). */
 	udb_param_pdev[i] = pdev;
-	return 0;
+	udb_param_error[i] = -ENXIO;
+	ret = platform_device_add(pdev);
+	if (ret)
+		goto err_forget;
+	return udb_param_error[i];
+
+err_forget:
+	udb_param_pdev[i] = NULL;
+err_put:
+	platform_device_put(pdev);
+	return ret;
 }
 
 /* All of them or, with the first one's error, none. */
@@ -123,7 +141,11 @@ void udb_params_remove(void)
 	unsigned int i;
 
 	for (i = 0; i < UDB_PARAMS; i++) {
-		platform_device_unregister(udb_param_pdev[i]);
+		struct platform_device *pdev = udb_param_pdev[i];
+
+		platform_device_del(pdev);
+		/* Before its address can be another device's. */
 		udb_param_pdev[i] = NULL;
+		platform_device_put(pdev);
 	}
 }

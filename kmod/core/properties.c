@@ -6,6 +6,7 @@
 #include <linux/ctype.h>
 #include <linux/device.h>
 #include <linux/kernel.h>
+#include <linux/minmax.h>
 #include <linux/property.h>
 #include <linux/string.h>
 
@@ -120,21 +121,14 @@ static int udb_read_sync(struct device *dev, struct udb_spec *spec)
 	ret = udb_read_u64(dev, "sync-offset", &sync->offset);
 	if (ret)
 		return ret;
-	sync->size = spec->size;
+	sync->size = spec->size - min(spec->size, sync->offset);
 	ret = udb_read_u64(dev, "sync-size", &sync->size);
 	if (ret)
 		return ret;
 
-	/* An offset alone is enough: the default size is then never used. */
-	if (sync->offset > spec->size) {
-		dev_err(dev, "property sync-offset: 0x%llx is outside the buffer of %llu bytes\n",
-			sync->offset, spec->size);
-		return -EINVAL;
-	}
-	if (device_property_present(dev, "sync-size") &&
-	    sync->size > spec->size - sync->offset) {
-		dev_err(dev, "property sync-size: 0x%llx + %llu is outside the buffer of %llu bytes\n",
-			sync->offset, sync->size, spec->size);
+	if (!udb_range_ok(spec->size, sync->offset, sync->size)) {
+		dev_err(dev, "properties sync-offset and sync-size: %llu bytes at 0x%llx are outside the buffer of %llu bytes\n",
+			sync->size, sync->offset, spec->size);
 		return -EINVAL;
 	}
 	return 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Handing ranges to the device and to the CPU. A request becomes a struct
- * udb_range of its own, checked once; nothing shared is read after that.
+ * udb_sync_settings of its own, checked once; nothing shared is read after that.
  */
 #include <linux/dma-mapping.h>
 #include <linux/minmax.h>
@@ -15,18 +15,25 @@
 /* Cache maintenance without a pause: about a millisecond. */
 #define UDB_SYNC_CHUNK SZ_4M
 
-struct udb_range {
-	u64 offset;
-	u64 size;
-	enum dma_data_direction direction;
-};
-
-/* Whole pages belong to the buffer, as they do for mmap. */
-bool udb_range_ok(const struct udb_buffer *buf, u64 offset, u64 size)
+/*
+ * Whole pages belong to the buffer, as they do for mmap: a sync value, which
+ * counts in sixteens, could not name all of another size.
+ */
+bool udb_range_ok(u64 buffer_size, u64 offset, u64 size)
 {
-	u64 end = PAGE_ALIGN(buf->size);
+	u64 end = PAGE_ALIGN(buffer_size);
 
 	return offset <= end && size <= end - offset;
+}
+
+struct udb_sync_settings udb_settings(struct udb_buffer *buf)
+{
+	struct udb_sync_settings sync;
+
+	spin_lock(&buf->lock);
+	sync = buf->sync;
+	spin_unlock(&buf->lock);
+	return sync;
 }
 
 /* Not beyond the end. One DMA address may stand for scattered memory. */
@@ -73,7 +80,8 @@ int udb_sync_memory(struct udb_buffer *buf, u64 offset, u64 size,
  * Remembered before it happens, so that a user who dies half way leaves the
  * device as the owner.
  */
-static int udb_sync_for_device(struct udb_buffer *buf, const struct udb_range *range)
+static int udb_sync_for_device(struct udb_buffer *buf,
+			       const struct udb_sync_settings *range)
 {
 	spin_lock(&buf->lock);
 	buf->owner = U_DMA_BUF_OWNER_DEVICE;
@@ -85,7 +93,8 @@ static int udb_sync_for_device(struct udb_buffer *buf, const struct udb_range *r
 }
 
 /* Of a claimed buffer, other parts may still be at the device. */
-static int udb_sync_for_cpu(struct udb_buffer *buf, const struct udb_range *range)
+static int udb_sync_for_cpu(struct udb_buffer *buf,
+			    const struct udb_sync_settings *range)
 {
 	bool whole = range->offset == 0 && range->size >= buf->size;
 	int ret;
@@ -105,40 +114,28 @@ static int udb_sync_for_cpu(struct udb_buffer *buf, const struct udb_range *rang
 	return 0;
 }
 
-static int udb_sync(struct udb_buffer *buf, const struct udb_range *range, bool for_device)
+static int udb_sync(struct udb_buffer *buf, const struct udb_sync_settings *range,
+		    bool for_device)
 {
-	if (!udb_range_ok(buf, range->offset, range->size))
-		return -EINVAL;
 	return for_device ? udb_sync_for_device(buf, range) : udb_sync_for_cpu(buf, range);
-}
-
-static struct udb_range udb_stored_range(const struct udb_sync_settings *sync)
-{
-	return (struct udb_range) {
-		.offset = sync->offset,
-		.size = sync->size,
-		.direction = sync->direction,
-	};
 }
 
 /* The sync value of the header and of sysfs. */
 int udb_sync_value(struct udb_buffer *buf, u64 value, bool for_device)
 {
-	struct udb_range range;
+	struct udb_sync_settings range = udb_settings(buf);
 
 	if (!value)
 		return udb_check(buf);
-	if (value == 1) {
-		spin_lock(&buf->lock);
-		range = udb_stored_range(&buf->sync);
-		spin_unlock(&buf->lock);
-	} else {
+	if (value != 1) {
 		range.offset = value >> 32;
 		range.size = value & 0xfffffff0;
 		range.direction = (value >> 2) & 3;
 		if (range.direction == 3)
 			range.direction = DMA_BIDIRECTIONAL;
 	}
+	if (!udb_range_ok(buf->size, range.offset, range.size))
+		return -EINVAL;
 	return udb_sync(buf, &range, for_device);
 }
 
@@ -150,7 +147,6 @@ int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args)
 	unsigned int mode = (args->flags >> U_DMA_BUF_SYNC_MODE_SHIFT) & 0xff;
 	bool run = command == U_DMA_BUF_SYNC_FOR_CPU || command == U_DMA_BUF_SYNC_FOR_DEVICE;
 	struct udb_sync_settings sync;
-	struct udb_range range;
 
 	if (mode > UDB_SYNC_MODE_MAX)
 		return -EINVAL;
@@ -164,7 +160,7 @@ int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args)
 		sync.size = args->size;
 	if (mode)
 		sync.mode = mode;
-	if (run && !udb_range_ok(buf, sync.offset, sync.size)) {
+	if (run && !udb_range_ok(buf->size, sync.offset, sync.size)) {
 		spin_unlock(&buf->lock);
 		return -EINVAL;
 	}
@@ -173,8 +169,7 @@ int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args)
 
 	if (!run)
 		return udb_check(buf);
-	range = udb_stored_range(&sync);
-	return udb_sync(buf, &range, command == U_DMA_BUF_SYNC_FOR_DEVICE);
+	return udb_sync(buf, &sync, command == U_DMA_BUF_SYNC_FOR_DEVICE);
 }
 
 void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args)

@@ -69,17 +69,6 @@ static ssize_t sync_owner_show(struct device *dev, struct device_attribute *attr
 }
 static DEVICE_ATTR_RO(sync_owner);
 
-static struct udb_sync_settings udb_settings(struct device *dev)
-{
-	struct udb_buffer *buf = dev_get_drvdata(dev);
-	struct udb_sync_settings sync;
-
-	spin_lock(&buf->lock);
-	sync = buf->sync;
-	spin_unlock(&buf->lock);
-	return sync;
-}
-
 /* Parses a number up to max; then the caller is a user of the buffer. */
 static int udb_store_begin(struct udb_buffer *buf, const char *text, u64 max, u64 *value)
 {
@@ -92,93 +81,37 @@ static int udb_store_begin(struct udb_buffer *buf, const char *text, u64 max, u6
 	return udb_user_get(buf);
 }
 
-static ssize_t sync_mode_show(struct device *dev, struct device_attribute *attr, char *text)
-{
-	return sysfs_emit(text, "%u\n", udb_settings(dev).mode);
-}
+/* A setting that is read and written. */
+#define UDB_SETTING(field, format, max)						\
+static ssize_t sync_##field##_show(struct device *dev,				\
+				   struct device_attribute *attr, char *text)	\
+{										\
+	return sysfs_emit(text, format "\n",					\
+			  udb_settings(dev_get_drvdata(dev)).field);		\
+}										\
+										\
+static ssize_t sync_##field##_store(struct device *dev,				\
+				    struct device_attribute *attr,		\
+				    const char *text, size_t len)		\
+{										\
+	struct udb_buffer *buf = dev_get_drvdata(dev);				\
+	u64 value;								\
+	int ret = udb_store_begin(buf, text, max, &value);			\
+										\
+	if (ret)								\
+		return ret;							\
+	spin_lock(&buf->lock);							\
+	buf->sync.field = value;						\
+	spin_unlock(&buf->lock);						\
+	udb_user_put(buf, NULL);						\
+	return len;								\
+}										\
+static DEVICE_ATTR(sync_##field, 0664, sync_##field##_show, sync_##field##_store)
 
-static ssize_t sync_mode_store(struct device *dev, struct device_attribute *attr,
-			       const char *text, size_t len)
-{
-	struct udb_buffer *buf = dev_get_drvdata(dev);
-	u64 value;
-	int ret = udb_store_begin(buf, text, UDB_SYNC_MODE_MAX, &value);
-
-	if (ret)
-		return ret;
-	spin_lock(&buf->lock);
-	buf->sync.mode = value;
-	spin_unlock(&buf->lock);
-	udb_user_put(buf, NULL);
-	return len;
-}
-static DEVICE_ATTR(sync_mode, 0664, sync_mode_show, sync_mode_store);
-
-static ssize_t sync_offset_show(struct device *dev, struct device_attribute *attr, char *text)
-{
-	return sysfs_emit(text, "0x%llx\n", udb_settings(dev).offset);
-}
-
-static ssize_t sync_offset_store(struct device *dev, struct device_attribute *attr,
-				 const char *text, size_t len)
-{
-	struct udb_buffer *buf = dev_get_drvdata(dev);
-	u64 value;
-	int ret = udb_store_begin(buf, text, U64_MAX, &value);
-
-	if (ret)
-		return ret;
-	spin_lock(&buf->lock);
-	buf->sync.offset = value;
-	spin_unlock(&buf->lock);
-	udb_user_put(buf, NULL);
-	return len;
-}
-static DEVICE_ATTR(sync_offset, 0664, sync_offset_show, sync_offset_store);
-
-static ssize_t sync_size_show(struct device *dev, struct device_attribute *attr, char *text)
-{
-	return sysfs_emit(text, "%llu\n", udb_settings(dev).size);
-}
-
-static ssize_t sync_size_store(struct device *dev, struct device_attribute *attr,
-			       const char *text, size_t len)
-{
-	struct udb_buffer *buf = dev_get_drvdata(dev);
-	u64 value;
-	int ret = udb_store_begin(buf, text, U64_MAX, &value);
-
-	if (ret)
-		return ret;
-	spin_lock(&buf->lock);
-	buf->sync.size = value;
-	spin_unlock(&buf->lock);
-	udb_user_put(buf, NULL);
-	return len;
-}
-static DEVICE_ATTR(sync_size, 0664, sync_size_show, sync_size_store);
-
-static ssize_t sync_direction_show(struct device *dev, struct device_attribute *attr, char *text)
-{
-	return sysfs_emit(text, "%u\n", udb_settings(dev).direction);
-}
-
-static ssize_t sync_direction_store(struct device *dev, struct device_attribute *attr,
-				    const char *text, size_t len)
-{
-	struct udb_buffer *buf = dev_get_drvdata(dev);
-	u64 value;
-	int ret = udb_store_begin(buf, text, U_DMA_BUF_FROM_DEVICE, &value);
-
-	if (ret)
-		return ret;
-	spin_lock(&buf->lock);
-	buf->sync.direction = value;
-	spin_unlock(&buf->lock);
-	udb_user_put(buf, NULL);
-	return len;
-}
-static DEVICE_ATTR(sync_direction, 0664, sync_direction_show, sync_direction_store);
+UDB_SETTING(mode, "%u", UDB_SYNC_MODE_MAX);
+UDB_SETTING(offset, "0x%llx", U64_MAX);
+UDB_SETTING(size, "%llu", U64_MAX);
+UDB_SETTING(direction, "%u", U_DMA_BUF_FROM_DEVICE);
 
 static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, bool for_device)
 {
@@ -194,7 +127,7 @@ static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, 
 }
 
 /* Nothing is ever pending: a sync is over when the write returns. */
-static ssize_t sync_for_cpu_show(struct device *dev, struct device_attribute *attr, char *text)
+static ssize_t udb_pending_show(struct device *dev, struct device_attribute *attr, char *text)
 {
 	return sysfs_emit(text, "0\n");
 }
@@ -204,19 +137,14 @@ static ssize_t sync_for_cpu_store(struct device *dev, struct device_attribute *a
 {
 	return udb_store_sync(dev, text, len, false);
 }
-static DEVICE_ATTR(sync_for_cpu, 0664, sync_for_cpu_show, sync_for_cpu_store);
-
-static ssize_t sync_for_device_show(struct device *dev, struct device_attribute *attr, char *text)
-{
-	return sysfs_emit(text, "0\n");
-}
+static DEVICE_ATTR(sync_for_cpu, 0664, udb_pending_show, sync_for_cpu_store);
 
 static ssize_t sync_for_device_store(struct device *dev, struct device_attribute *attr,
 				     const char *text, size_t len)
 {
 	return udb_store_sync(dev, text, len, true);
 }
-static DEVICE_ATTR(sync_for_device, 0664, sync_for_device_show, sync_for_device_store);
+static DEVICE_ATTR(sync_for_device, 0664, udb_pending_show, sync_for_device_store);
 
 static struct attribute *udb_attrs[] = {
 	&dev_attr_driver_version.attr,

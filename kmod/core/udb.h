@@ -48,7 +48,7 @@ struct vm_area_struct;
 #define UDB_SYNC_MODE_MASK	3
 #define UDB_SYNC_MODE_ALWAYS	4
 
-/* The settings that a sync without a range of its own uses. */
+/* What is synced, and the settings for a sync without a range of its own. */
 struct udb_sync_settings {
 	u64 offset;
 	u64 size;
@@ -63,14 +63,6 @@ struct udb_spec {
 	int minor;			/* or UDB_ANY_MINOR */
 	unsigned int dma_mask_bits;	/* 0: as the device has it */
 	struct udb_sync_settings sync;
-};
-
-/*
- * Goes with a platform device of our own making: how the probe ended, which
- * registering a device does not tell, and that its minor is reserved.
- */
-struct udb_platform_data {
-	int probe_error;
 };
 
 /* Memory that is contiguous for the CPU; ends where the next one starts. */
@@ -93,7 +85,7 @@ struct udb_buffer {
 	struct rw_semaphore life;
 	bool gone;			/* written with life held for writing */
 	struct device *dev;		/* between udb_enter and udb_leave */
-	struct udb_memory memory;	/* likewise */
+	struct udb_memory memory;	/* likewise, but for dma_addr */
 
 	/* Constant once the buffer can be seen. */
 	struct device *sys_dev;
@@ -117,6 +109,8 @@ void udb_params_reserve(void);
 int udb_params_create(void);
 void udb_params_remove(void);
 bool udb_params_want_name(const char *name);
+bool udb_params_made(struct device *dev);
+void udb_params_probed(struct device *dev, int error);
 
 /* properties.c */
 int udb_read_properties(struct device *dev, struct udb_spec *spec);
@@ -150,6 +144,7 @@ struct inode *udb_inode_new(void);
 
 /* file.c */
 int udb_chrdev_init(void);
+int udb_chrdev_start(void);
 void udb_chrdev_exit(void);
 dev_t udb_devt(int minor);
 
@@ -162,7 +157,8 @@ void udb_user_put(struct udb_buffer *buf, struct file *file);
 int udb_claim(struct udb_buffer *buf, struct file *file, u64 flags);
 
 /* sync.c */
-bool udb_range_ok(const struct udb_buffer *buf, u64 offset, u64 size);
+bool udb_range_ok(u64 buffer_size, u64 offset, u64 size);
+struct udb_sync_settings udb_settings(struct udb_buffer *buf);
 int udb_sync_memory(struct udb_buffer *buf, u64 offset, u64 size,
 		    enum dma_data_direction dir, bool for_device);
 int udb_sync_value(struct udb_buffer *buf, u64 value, bool for_device);

@@ -3,8 +3,10 @@
  * The ioctl interface of u-dma-buf: the one definition of it, for the module
  * and for programs.
  *
- * A buffer is the character device /dev/<name>. Every ioctl may also fail
- * with
+ * A buffer is the character device /dev/<name>. Its size is as asked for, its
+ * memory whole pages, which can be mapped and synced to the end of the last.
+ *
+ * Every ioctl may also fail with
  *   EFAULT  the argument cannot be read or written
  *   ENODEV  the buffer was removed while the file was open
  *   ENOTTY  an unknown number, or one with another argument size
@@ -110,7 +112,7 @@ struct u_dma_buf_sync_args {
  *                         counts as 0
  *
  * Needs writing. Errors, after which nothing has changed:
- *   EINVAL  the range ends beyond the buffer
+ *   EINVAL  the range ends beyond the buffer's last page
  * The owner becomes the device before the first line is written back, and the
  * CPU after the last one was dropped; EINTR (a fatal signal) may come between.
  * See U_DMA_BUF_IOCTL_CLAIM for what a part of the buffer does to the owner.
@@ -130,7 +132,7 @@ struct u_dma_buf_sync_args {
  * buffer, then runs the command, if there is one, on the settings so made.
  * Needs writing. Errors, after which nothing has changed:
  *   EINVAL  the mode is above 7, or there is a command and the range ends
- *           beyond the buffer
+ *           beyond the buffer's last page
  */
 #define U_DMA_BUF_IOCTL_SET_SYNC \
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 9, struct u_dma_buf_sync_args)

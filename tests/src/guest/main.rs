@@ -43,6 +43,7 @@ fn run(board: &str) -> ExitCode {
     let run = &mut tests;
 
     run.test("module not loaded", errors::not_loaded);
+    run.test("failed load", module::failed_load);
     run.test("load", || module::load(board));
     run.test("wrong name", errors::wrong_name);
     run.test("no permission", errors::no_permission);

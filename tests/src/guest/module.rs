@@ -4,6 +4,8 @@ use std::{
     fs::{self, File},
     os::fd::{AsFd, BorrowedFd},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +30,28 @@ pub(crate) fn load(board: &str) -> Result<String> {
     ensure!(devices.len() >= 2, "{devices:?}");
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     Ok(names.join(", "))
+}
+
+/// Loading fails as a whole, also while somebody tries to open the buffer that
+/// could be made: a file of a module that is then thrown away would crash.
+pub(crate) fn failed_load() -> Result<String> {
+    let done = AtomicBool::new(false);
+    let (loaded, opened) = thread::scope(|scope| {
+        let opener = scope.spawn(|| {
+            let mut opened = None;
+            while opened.is_none() && !done.load(Relaxed) {
+                opened = File::open("/dev/udmabuf6").ok();
+            }
+            opened.is_some()
+        });
+        let loaded = busybox("insmod", &[MODULE, "udmabuf6=65536", "udmabuf7=1099511627776"]);
+        done.store(true, Relaxed);
+        (loaded, opener.join())
+    });
+    let Err(error) = loaded else { bail!("1 TiB of memory was had") };
+    ensure!(!opened.unwrap_or(true), "a buffer was opened before loading failed");
+    ensure!(devices()?.is_none(), "the class is still there");
+    Ok(format!("{error:#}"))
 }
 
 pub(crate) fn unload(name: &str) -> Result<String> {
