@@ -132,7 +132,7 @@ impl Zdma {
         // SAFETY: the registers are those of UG1087, and DMA is started only by
         // `Channel::program`, with the addresses of a transfer's buffers.
         let regs = unsafe { uio.registers(0)? };
-        let interrupt = uio.into_interrupt();
+        let interrupt = uio.into_interrupt()?;
         let mut channel = Channel { regs, interrupt, started: false, interrupts: 0 };
         channel.stop()?;
         channel.regs.write(INTERRUPT_DISABLE, ISR_ALL);

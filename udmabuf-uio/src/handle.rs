@@ -15,6 +15,8 @@ use crate::{Error, sysfs};
 pub(crate) struct Handle {
     /// Dropped before the lock: closing it can act on the device.
     pub(crate) uio: File,
+    /// `/sys/class/uio/uioN`
+    dir: PathBuf,
     _pci_lock: Option<File>,
 }
 
@@ -31,7 +33,14 @@ impl Handle {
         };
         let device = Path::new("/dev").join(dir.file_name().unwrap_or_default());
         let uio = locked(label, open_file(label, device)?)?;
-        Ok(Self { uio, _pci_lock: pci_lock })
+        Ok(Self { uio, dir: dir.into(), _pci_lock: pci_lock })
+    }
+
+    /// The kernel's count of the device's interrupts, which wraps.
+    pub(crate) fn interrupts(&self) -> io::Result<u32> {
+        let text = sysfs::line(&self.dir.join("event"))?;
+        let wrong = |_| io::Error::new(io::ErrorKind::InvalidData, format!("event is {text:?}"));
+        text.parse().map_err(wrong)
     }
 }
 

@@ -17,7 +17,7 @@
 //! let uio = Uio::open("adder")?;
 //! // SAFETY: the adder's registers are as above, and it accesses no memory.
 //! let registers = unsafe { uio.registers::<Adder>(0)? };
-//! let mut interrupt = uio.into_interrupt();
+//! let mut interrupt = uio.into_interrupt()?;
 //!
 //! registers.write(SUMMAND, 42);
 //! interrupt.rearm()?;

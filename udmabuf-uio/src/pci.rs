@@ -111,13 +111,13 @@ impl Pci {
         Ok(guard)
     }
 
-    /// The device's interrupt: INTx, the only kind that `uio_pci_generic` has.
+    /// The device's interrupt, masked: INTx, the only kind that `uio_pci_generic` has.
     ///
     /// # Errors
     /// [`Error::PermissionDenied`], [`Error::Os`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
         let config = self.config()?;
-        Ok(Interrupt::pci(self.address, self.uio.handle().clone(), config))
+        Interrupt::new(self.address, self.uio.handle().clone(), Some(config))
     }
 
     fn config(&self) -> Result<File, Error> {

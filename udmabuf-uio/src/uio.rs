@@ -111,10 +111,12 @@ impl Uio {
             .map_err(Error::os(&*self.label, format!("mmap of map {map}")))
     }
 
-    /// The device's interrupt.
-    #[must_use]
-    pub fn into_interrupt(self) -> Interrupt {
-        Interrupt::uio(self.label, self.handle)
+    /// The device's interrupt, masked.
+    ///
+    /// # Errors
+    /// [`Error::Os`]: the device has none.
+    pub fn into_interrupt(self) -> Result<Interrupt, Error> {
+        Interrupt::new(self.label, self.handle, None)
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {

@@ -95,6 +95,7 @@ fn registers_keep_their_width() {
 #[test]
 fn a_wait_ends_with_the_interrupt_or_the_deadline() {
     let (registers, mut interrupt) = device();
+    interrupt.rearm().unwrap();
     assert_eq!(interrupt.wait(soon()).unwrap(), 0);
     assert_eq!(interrupt.wait(Instant::now()).unwrap(), 0);
     registers.write(STEPS, 100);
@@ -106,6 +107,8 @@ fn a_wait_ends_with_the_interrupt_or_the_deadline() {
 fn it_fires_once_and_is_masked_until_rearmed() {
     let (registers, mut interrupt) = device();
     registers.write(STEPS, 1);
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0, "it was not masked to begin with");
+    interrupt.rearm().unwrap();
     assert_eq!(interrupt.wait(late()).unwrap(), 1);
     // Cleared and raised again: masked.
     registers.write(LEVEL, 0);
@@ -119,9 +122,10 @@ fn it_fires_once_and_is_masked_until_rearmed() {
 fn a_level_that_was_not_cleared_fires_at_once() {
     let (registers, mut interrupt) = device();
     registers.write(STEPS, 1);
-    assert_eq!(interrupt.wait(late()).unwrap(), 1);
-    interrupt.rearm().unwrap();
-    assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    for _ in 0..2 {
+        interrupt.rearm().unwrap();
+        assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    }
     // Cleared before it is let through again: it does not fire.
     registers.write(LEVEL, 0);
     interrupt.rearm().unwrap();
@@ -131,6 +135,7 @@ fn a_level_that_was_not_cleared_fires_at_once() {
 #[test]
 fn what_fired_before_the_wait_is_not_lost() {
     let (registers, mut interrupt) = device();
+    interrupt.rearm().unwrap();
     registers.write(STEPS, 1);
     while registers.read(LEVEL) == 0 {}
     registers.write(LEVEL, 0);

@@ -21,13 +21,13 @@ pub(crate) struct Line {
 #[derive(Debug)]
 struct State {
     level: bool,
-    armed: bool,
+    masked: bool,
 }
 
 impl Line {
     pub(crate) fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { state: Mutex::new(State { level: false, armed: true }), event })
+        Ok(Self { state: Mutex::new(State { level: false, masked: true }), event })
     }
 
     pub(crate) fn set(&self, level: bool) {
@@ -36,15 +36,15 @@ impl Line {
         self.fire(state);
     }
 
-    pub(crate) fn arm(&self) {
+    pub(crate) fn set_masked(&self, masked: bool) {
         let mut state = self.lock();
-        state.armed = true;
+        state.masked = masked;
         self.fire(state);
     }
 
     fn fire(&self, mut state: MutexGuard<'_, State>) {
-        if state.level && state.armed {
-            state.armed = false;
+        if state.level && !state.masked {
+            state.masked = true;
             // It fails only where the counter would pass 2^64.
             let _ = write(&self.event, &1_u64.to_ne_bytes());
         }
