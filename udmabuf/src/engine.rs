@@ -56,8 +56,10 @@ use crate::{Handoff, Parts, Transfer, emulator::Bus, parts::sealed::Crate};
 /// - [`poll`](Engine::poll) has said [`Progress::Finished`] or [`Progress::Failed`], or
 /// - [`stop`](Engine::stop) has succeeded.
 ///
-/// Should `program` panic, no `start` follows: the engine and the buffers are
-/// leaked.
+/// And [`bus`](Engine::bus) is the bus that the device masters.
+///
+/// Should `program` panic, the engine is dropped, and the buffers stay with the
+/// device.
 ///
 /// Whoever else can write the engine's registers could break that promise, so
 /// it includes keeping them out as far as that can be done: a second handle in
@@ -111,8 +113,8 @@ pub enum Progress<E> {
 ///
 /// A transfer takes the engine out and puts it back when the device is done.
 /// So an engine that is here is idle, and a transfer that is leaked, or cannot
-/// be stopped, takes its engine along: the device can never be started again
-/// under buffers that are still in use.
+/// be stopped, takes its engine along: through this slot the device can never be
+/// started again under buffers that are still in use.
 #[derive(Debug)]
 pub struct Slot<E>(Arc<Mutex<Option<E>>>);
 
