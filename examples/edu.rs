@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 fn main() -> anyhow::Result<()> {
     let edu = match std::env::args().nth(1).as_deref() {
         None => Edu::open()?,
-        // SAFETY: the user vouches for it.
+        // SAFETY: the option is the user's word that QEMU was started so.
         Some("--32-bits") => unsafe { Edu::open_with_32_bits()? },
         Some(_) => bail!("usage: edu [--32-bits]"),
     };

@@ -16,13 +16,13 @@ pub(crate) struct Handle {
     /// Dropped before the lock: closing it can act on the device.
     pub(crate) uio: File,
     /// `/sys/class/uio/uioN`
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     _pci_lock: Option<File>,
 }
 
 impl Handle {
     /// Opens the device that sysfs describes in `dir`, `/sys/class/uio/uioN`.
-    pub(crate) fn open(label: &str, dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(label: &str, dir: PathBuf) -> Result<Self, Error> {
         // Closing the last descriptor of a `uio_pci_generic` device switches
         // its bus mastering off, though another driver may be at work. So that
         // one is locked before it is opened, by a file that root alone can
@@ -33,14 +33,13 @@ impl Handle {
         };
         let device = Path::new("/dev").join(dir.file_name().unwrap_or_default());
         let uio = locked(label, open_file(label, device)?)?;
-        Ok(Self { uio, dir: dir.into(), _pci_lock: pci_lock })
+        Ok(Self { uio, dir, _pci_lock: pci_lock })
     }
 
     /// The kernel's count of the device's interrupts, which wraps.
     pub(crate) fn interrupts(&self) -> io::Result<u32> {
-        let text = sysfs::line(&self.dir.join("event"))?;
-        let wrong = |_| io::Error::new(io::ErrorKind::InvalidData, format!("event is {text:?}"));
-        text.parse().map_err(wrong)
+        let count = sysfs::number(&self.dir.join("event"))?;
+        u32::try_from(count).map_err(io::Error::other)
     }
 }
 

@@ -10,20 +10,16 @@ pub(crate) fn line(path: &Path) -> io::Result<String> {
 /// Reads a number, decimal or hexadecimal after `0x`.
 pub(crate) fn number(path: &Path) -> io::Result<u64> {
     let text = line(path)?;
-    parse(&text).ok_or_else(|| {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| {
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!("{} is {text:?}, not a number", path.display()),
         )
     })
-}
-
-/// A number, decimal or hexadecimal after `0x`.
-pub(crate) fn parse(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
 }
 
 /// The names in a directory, sorted; none if it is not there.

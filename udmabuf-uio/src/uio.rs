@@ -17,8 +17,6 @@ const CLASS: &str = "/sys/class/uio";
 pub struct Uio {
     /// As in error messages: `uio0 (dma)`.
     label: String,
-    /// `/sys/class/uio/uioN`
-    dir: PathBuf,
     handle: Arc<Handle>,
 }
 
@@ -69,8 +67,8 @@ impl Uio {
             Ok(name) => format!("{entry} ({name})"),
             Err(_) => entry,
         };
-        let handle = Arc::new(Handle::open(&label, &dir)?);
-        Ok(Self { label, dir, handle })
+        let handle = Arc::new(Handle::open(&label, dir)?);
+        Ok(Self { label, handle })
     }
 
     /// Maps the registers in map number `map`.
@@ -84,7 +82,7 @@ impl Uio {
     /// [`Error::NoRegisters`] if there is no such map or it is smaller than the
     /// block.
     pub unsafe fn registers<K: Block>(&self, map: usize) -> Result<Registers<K>, Error> {
-        let dir = self.dir.join(format!("maps/map{map}"));
+        let dir = self.handle.dir.join(format!("maps/map{map}"));
         let missing = |found: String| Error::NoRegisters {
             device: self.label.clone(),
             wanted: K::SIZE,
@@ -93,7 +91,7 @@ impl Uio {
         };
         let attribute = |name| sysfs::number(&dir.join(name));
         let Ok(size) = attribute("size") else {
-            let maps = sysfs::names(&self.dir.join("maps")).unwrap_or_default();
+            let maps = sysfs::names(&self.handle.dir.join("maps")).unwrap_or_default();
             return Err(missing(format!("its maps are: {}", maps.join(", "))));
         };
         // Where in the first page the registers start, if not at its start.

@@ -47,7 +47,7 @@ pub enum Error {
         name: String,
     },
     /// The driver or the file cannot do it.
-    #[error("{name}: {what}")]
+    #[error("`{name}`: {what}")]
     Unsupported {
         /// The buffer's name.
         name: String,

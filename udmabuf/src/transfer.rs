@@ -69,11 +69,11 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     /// [`WaitError`]: after every error the buffers are in it, on their own or
     /// in the transfer.
     pub fn wait(mut self, timeout: Duration) -> Result<P::Cpu, WaitError<E, P>> {
+        if let Some(outcome) = self.ended.take() {
+            return self.finish(outcome);
+        }
         let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
         loop {
-            if let Some(outcome) = self.ended.take() {
-                return self.finish(outcome);
-            }
             let parked = self.engine().park(deadline);
             match self.engine().poll() {
                 Progress::Finished => return self.finish(Ok(())),
@@ -93,9 +93,13 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     /// the device has transferred.
     ///
     /// # Errors
-    /// [`WaitError::Unknown`] if the engine cannot be stopped, and
-    /// [`WaitError::Sync`].
+    /// [`WaitError::Unknown`] if the engine cannot be stopped,
+    /// [`WaitError::Sync`], and [`WaitError::Failed`] if a wait found that the
+    /// device had failed, but could not sync.
     pub fn stop(mut self) -> Result<P::Cpu, WaitError<E, P>> {
+        if let Some(outcome) = self.ended.take() {
+            return self.finish(outcome);
+        }
         match self.engine().stop() {
             Ok(()) => self.finish(Ok(())),
             Err(error) => Err(WaitError::Unknown { error, transfer: self }),

@@ -88,7 +88,7 @@ impl Kernel {
 fn open_file(name: &str) -> Result<File, Error> {
     if name.is_empty() || name.contains('/') {
         let what = "not a buffer's name: give it as in /dev, without a path, like udmabuf0";
-        return Err(Error::Unsupported { name: format!("`{name}`"), what });
+        return Err(Error::Unsupported { name: name.into(), what });
     }
     let path = PathBuf::from("/dev").join(name);
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
