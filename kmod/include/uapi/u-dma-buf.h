@@ -137,6 +137,37 @@ struct u_dma_buf_sync_args {
 #define U_DMA_BUF_IOCTL_SET_SYNC \
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 9, struct u_dma_buf_sync_args)
 
+/**
+ * struct u_dma_buf_export_args - a range to export as a dma-buf
+ * @flags: of the new descriptor: O_CLOEXEC, O_SYNC and the access mode
+ * @size: bytes, whole pages
+ * @offset: from the start of the buffer, whole pages
+ * @addr: answer: where the device finds the first byte
+ * @fd: answer: the dma-buf
+ *
+ * It ends in padding but on i386, where it is 36 bytes long: the module knows
+ * both.
+ */
+struct u_dma_buf_export_args {
+	__u64 flags;
+	__u64 size;
+	__u64 offset;
+	__u64 addr;
+	int fd;
+};
+
+/*
+ * A dma-buf of a part, which lives as long as anybody holds it. Errors:
+ *   EINVAL  the range is empty, not whole pages, or not inside the buffer's
+ *           pages; other flags
+ *   EBADF   a descriptor for writing asked of a file that is not open for it
+ *   EBUSY   another file has claimed the range
+ *   ENXIO   a kernel without dma-buf
+ * and what making a descriptor gives (EMFILE, ENFILE, ENOMEM).
+ */
+#define U_DMA_BUF_IOCTL_EXPORT \
+	_IOWR(U_DMA_BUF_IOCTL_TYPE, 10, struct u_dma_buf_export_args)
+
 /*
  * Claims the buffer for this open file (whatever descriptors and processes
  * share it). Until the last reference to it is gone (descriptors, and mappings
@@ -167,7 +198,105 @@ struct u_dma_buf_sync_args {
 #define U_DMA_BUF_CLAIM_ADOPT		(1ULL << 0)
 
 /**
- * struct u_dma_buf_caps - what the driver offers
+ * struct u_dma_buf_lent - the page at offset U_DMA_BUF_MMAP_LENT of the file
+ * @parts: how many parts of the buffer are at the device. The claimant counts;
+ *         if it is not 0 when the claim ends, the owner is the device, as after
+ *         a handover through the module.
+ * @gone: not 0 once the buffer was removed. The module writes it.
+ *
+ * With it a program that needs no cache maintenance, or does its own
+ * (U_DMA_BUF_CAP_USER_SYNC), hands parts over without a system call, and what
+ * was under way when it died is known all the same. Only the claimant of the
+ * whole buffer can map it (EPERM), shared, and one page; a claim begins with
+ * @parts at 0. Being no part of the buffer, it stays mapped when that is
+ * removed.
+ */
+struct u_dma_buf_lent {
+	__u32 parts;
+	__u32 gone;
+};
+
+#define U_DMA_BUF_MMAP_LENT		(1ULL << 43)
+
+/**
+ * struct u_dma_buf_claim_range - a range to claim
+ * @offset: from the start of the buffer, whole pages
+ * @size: bytes, whole pages
+ * @flags: U_DMA_BUF_CLAIM_*
+ */
+struct u_dma_buf_claim_range {
+	__u64 offset;
+	__u64 size;
+	__u64 flags;
+};
+
+/*
+ * Claims a range for this open file, until it and its mappings are gone. Others
+ * can open the buffer and claim other ranges, but not map, read, write, sync or
+ * export what overlaps this one (EBUSY), nor change the stored settings. A file
+ * may hold several ranges. Errors: those of CLAIM, where EBUSY is another file's
+ * claim, mapping or export of any of it, and
+ *   EINVAL  empty, not whole pages, or not inside the buffer's pages
+ * A claimant that ends with bytes at the device leaves the device as the owner
+ * of the whole buffer.
+ */
+#define U_DMA_BUF_IOCTL_CLAIM_RANGE \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x43, struct u_dma_buf_claim_range)
+
+/**
+ * struct u_dma_buf_sync_range - one range of a batch
+ * @offset: from the start of the buffer
+ * @size: bytes; 0 is allowed and does nothing
+ * @command: U_DMA_BUF_SYNC_FOR_CPU or U_DMA_BUF_SYNC_FOR_DEVICE
+ * @direction: U_DMA_BUF_BIDIRECTIONAL, _TO_DEVICE or _FROM_DEVICE
+ */
+struct u_dma_buf_sync_range {
+	__u64 offset;
+	__u64 size;
+	__u32 command;
+	__u32 direction;
+};
+
+/**
+ * struct u_dma_buf_sync_batch - ranges to hand over or take back
+ * @ranges: address of an array of struct u_dma_buf_sync_range
+ * @count: its length, at most U_DMA_BUF_SYNC_BATCH_MAX; 0 does nothing
+ * @flags: 0
+ */
+struct u_dma_buf_sync_batch {
+	__u64 ranges;
+	__u32 count;
+	__u32 flags;
+};
+
+#define U_DMA_BUF_SYNC_BATCH_MAX	4096
+
+/*
+ * Syncs in the order given, without the stored settings. All are checked before
+ * the first is done. Needs writing. Errors, after which nothing has changed:
+ *   EINVAL  an unknown flag, command or direction, too many ranges, or one that
+ *           ends beyond the buffer's last page
+ *   EBUSY   another file has claimed one of them
+ */
+#define U_DMA_BUF_IOCTL_SYNC_BATCH \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x42, struct u_dma_buf_sync_batch)
+
+/*
+ * How mappings that are made through this open file from now on reach memory,
+ * whatever O_SYNC and sync_mode say. Errors:
+ *   EINVAL      not one of the modes
+ *   EOPNOTSUPP  this memory cannot be mapped so (a no-map region has no cache)
+ */
+#define U_DMA_BUF_IOCTL_SET_MAP_MODE \
+	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x44, __u64)
+
+#define U_DMA_BUF_MAP_BY_FLAGS		0	/* by O_SYNC and sync_mode */
+#define U_DMA_BUF_MAP_CACHED		1
+#define U_DMA_BUF_MAP_UNCACHED		2
+#define U_DMA_BUF_MAP_WRITE_COMBINED	3
+
+/**
+ * struct u_dma_buf_caps - what the driver offers for this buffer
  * @flags: U_DMA_BUF_CAP_*
  * @cache_alignment: parts used by CPU and device at the same time must begin
  *                   and end at multiples of this many bytes
@@ -178,6 +307,17 @@ struct u_dma_buf_caps {
 };
 
 #define U_DMA_BUF_CAP_CLAIM		(1ULL << 0)	/* IOCTL_CLAIM */
+#define U_DMA_BUF_CAP_CLAIM_RANGE	(1ULL << 1)	/* IOCTL_CLAIM_RANGE */
+#define U_DMA_BUF_CAP_SYNC_BATCH	(1ULL << 2)	/* IOCTL_SYNC_BATCH */
+#define U_DMA_BUF_CAP_LENT		(1ULL << 3)	/* MMAP_LENT */
+#define U_DMA_BUF_CAP_MAP_MODE		(1ULL << 4)	/* IOCTL_SET_MAP_MODE */
+#define U_DMA_BUF_CAP_EXPORT		(1ULL << 5)	/* IOCTL_EXPORT */
+/*
+ * Where the device is not coherent and the mapping is cached: the instructions
+ * by which a program cleans and invalidates the cache by address (on arm64
+ * DC CVAC, DC CIVAC) do what a sync does.
+ */
+#define U_DMA_BUF_CAP_USER_SYNC		(1ULL << 6)
 
 /* Only reads. */
 #define U_DMA_BUF_IOCTL_GET_CAPS \
