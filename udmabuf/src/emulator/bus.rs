@@ -74,12 +74,13 @@ impl Bus {
         self.regions()
             .iter()
             .filter_map(Weak::upgrade)
-            .find(|region| region.contains(addr, len))
+            .find(|region| region.range(addr, len).is_some())
             .ok_or(BusError::NoMemory { addr, len })
     }
 
-    /// Adds a region of `len` bytes where there is room.
-    pub(super) fn allocate(&self, len: usize) -> Arc<Region> {
+    /// Adds the region that `make` makes for `len` bytes at an address where
+    /// there is room.
+    pub(super) fn allocate(&self, len: usize, make: impl FnOnce(u64) -> Region) -> Arc<Region> {
         let mut regions = self.live_regions();
         let mut addr = FIRST_ADDR;
         // An unused page between neighbours catches a device that runs on.
@@ -91,7 +92,7 @@ impl Bus {
         {
             addr = end.next_multiple_of(PAGE) + PAGE;
         }
-        let region = Arc::new(Region::new(addr, len));
+        let region = Arc::new(make(addr));
         regions.push(Arc::downgrade(&region));
         region
     }
