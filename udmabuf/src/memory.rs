@@ -65,7 +65,7 @@ impl Memory {
 
     pub(crate) fn emulated(cpu: CpuSide) -> Self {
         Self {
-            name: "emulated".into(),
+            name: cpu.name().into(),
             start: cpu.start(),
             len: cpu.len(),
             dma_addr: cpu.dma_addr(),

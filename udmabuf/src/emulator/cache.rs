@@ -11,7 +11,6 @@ use super::pages::Pages;
 /// Whoever calls a function with a line knows that no reference to any byte of
 /// it exists, and keeps all others out meanwhile: they run under the region's
 /// lock, for lines that the device owns or that are just being handed over.
-#[derive(Debug)]
 pub(super) struct Cache {
     view: Pages,
     /// What each line held when it was last filled or written back. The CPU's
@@ -32,6 +31,11 @@ impl Cache {
     /// The length in bytes, of whole pages.
     pub(super) fn len(&self) -> usize {
         self.view.len()
+    }
+
+    /// The length of a line in bytes.
+    pub(super) fn line(&self) -> usize {
+        self.line
     }
 
     pub(super) fn start(&self) -> NonNull<u8> {

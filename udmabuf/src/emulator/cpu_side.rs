@@ -2,8 +2,12 @@
 
 use std::{ops::Range, ptr::NonNull, sync::Arc};
 
+use rustix::io::Errno;
+
 use super::{
-    Bus, MissingSync,
+    Bus, Emulator, MissingSync,
+    adversary::Adversary,
+    faults::Side,
     owners::Access,
     region::{Region, Store},
 };
@@ -20,15 +24,30 @@ use crate::{Error, direction::Kind};
 /// exists (invariant 1 of [`Buffer`](crate::Buffer)).
 #[derive(Debug)]
 pub(crate) struct CpuSide {
+    name: String,
     region: Arc<Region>,
     bus: Bus,
     line: usize,
+    is_coherent: bool,
     missing: MissingSync,
 }
 
 impl CpuSide {
-    pub(super) fn new(bus: &Bus, region: Arc<Region>, line: usize, missing: MissingSync) -> Self {
-        Self { region, bus: bus.clone(), line, missing }
+    /// A buffer of `len` bytes, which is not 0; the CPU's mapping has a cache,
+    /// or not.
+    pub(super) fn new(emulator: &Emulator, len: usize, has_cache: bool) -> Self {
+        let Emulator { bus, line, is_coherent, missing } = emulator.clone();
+        let region = bus.allocate(len, |addr| match has_cache && !is_coherent {
+            true => Region::cached(addr, len, line),
+            false => Region::direct(addr, len),
+        });
+        let name = format!("emulated{}", bus.number());
+        Self { name, region, bus, line, is_coherent, missing }
+    }
+
+    /// The name that faults are for: `emulated0` and so on.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where the CPU finds the bytes: aligned to a page and valid while `self`
@@ -49,9 +68,8 @@ impl CpuSide {
         self.region.addr()
     }
 
-    /// Whether CPU and device see one memory. Parts can be shared only then.
     pub(crate) fn is_coherent(&self) -> bool {
-        !matches!(self.region.lock().store, Store::Cached(..))
+        self.is_coherent
     }
 
     /// What parts are aligned to, in bytes.
@@ -70,21 +88,23 @@ impl CpuSide {
         direction: Kind,
     ) -> Result<(), Error> {
         let part = self.part(offset, len)?;
-        let state = &mut *self.region.lock();
-        if let Store::Cached(cache, memory) = &mut state.store {
-            if !self.missing.for_device {
-                cache.lines(&part).for_each(|line| cache.write_back(line, memory));
-            }
+        if self.bus.fails(&self.name, Side::Device) {
+            return Err(self.failed("device", len));
         }
-        state.owners.set(part, Some(Access::Device(direction)));
+        self.evict(&part);
+        if !self.missing.for_device {
+            self.clean(&part, direction);
+        }
+        self.admit(part, Access::Device(direction));
+        self.bus.disturb();
         Ok(())
     }
 
     /// Locks the device out and invalidates the part's lines.
     ///
     /// # Errors
-    /// The device is locked out, and the CPU must not access the part before
-    /// this has succeeded.
+    /// The device is locked out all the same: whoever takes a part back knows
+    /// that it is done.
     pub(crate) fn sync_for_cpu(
         &self,
         offset: usize,
@@ -92,14 +112,70 @@ impl CpuSide {
         direction: Kind,
     ) -> Result<(), Error> {
         let part = self.part(offset, len)?;
-        let state = &mut *self.region.lock();
-        state.owners.set(part.clone(), None);
-        if let Store::Cached(cache, memory) = &mut state.store {
-            if direction != Kind::ToDevice && !self.missing.for_cpu {
-                cache.lines(&part).for_each(|line| cache.refill(line, memory));
+        self.bus.disturb();
+        self.expel(part.clone());
+        if self.bus.fails(&self.name, Side::Cpu) {
+            return Err(self.failed("CPU", len));
+        }
+        if !self.missing.for_cpu {
+            self.invalidate(&part, direction);
+        }
+        self.evict(&part);
+        Ok(())
+    }
+
+    /// Cache maintenance before the device's access. Dirty lines of a
+    /// `FromDevice` part are to be gone, by which instruction is the
+    /// hardware's choice: kernels clean them, or invalidate them.
+    fn clean(&self, part: &Range<usize>, direction: Kind) {
+        let mut adversary = self.bus.adversary().filter(|_| direction == Kind::FromDevice);
+        if let Store::Cached(cache, memory) = &mut self.region.lock().store {
+            for line in cache.lines(part) {
+                match adversary.as_mut().is_some_and(Adversary::coin) {
+                    true => cache.refill(line, memory),
+                    false => cache.write_back(line, memory),
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Cache maintenance after the device's access. Its lines are clean, so
+    /// whether the instruction would write back dirty ones first is the
+    /// hardware's choice, too.
+    fn invalidate(&self, part: &Range<usize>, direction: Kind) {
+        if direction == Kind::ToDevice {
+            return;
+        }
+        let mut adversary = self.bus.adversary();
+        if let Store::Cached(cache, memory) = &mut self.region.lock().store {
+            for line in cache.lines(part) {
+                if adversary.as_mut().is_some_and(Adversary::coin) {
+                    cache.write_back(line.clone(), memory);
+                }
+                cache.refill(line, memory);
+            }
+        }
+    }
+
+    /// The device may access the part.
+    fn admit(&self, part: Range<usize>, access: Access) {
+        self.region.lock().owners.set(part, Some(access));
+    }
+
+    /// The device may no longer access the part.
+    fn expel(&self, part: Range<usize>) {
+        self.region.lock().owners.set(part, None);
+    }
+
+    /// What the hardware may do to the lines of a part that is being synced.
+    fn evict(&self, part: &Range<usize>) {
+        if let Some(mut adversary) = self.bus.adversary() {
+            adversary.disturb_range(part, &mut self.region.lock().store);
+        }
+    }
+
+    fn failed(&self, whom: &str, len: usize) -> Error {
+        Error::os(&self.name, format!("sync for the {whom} ({len:#x} bytes)"), Errno::IO)
     }
 
     /// Lets the device access the part beside the CPU, which from now on does
@@ -109,19 +185,18 @@ impl CpuSide {
     /// [`Error::Unsupported`] if there is a cache between them.
     pub(crate) fn set_shared(&self, offset: usize, len: usize) -> Result<(), Error> {
         let part = self.part(offset, len)?;
-        let state = &mut *self.region.lock();
-        if let Store::Cached(..) = state.store {
-            let what = "behind a cache, so CPU and device cannot share it: `Emulator::coherent`";
-            return Err(Error::Unsupported { name: "emulated".into(), what });
+        if let Store::Cached(..) = self.region.lock().store {
+            let what = "CPU and device cannot share it: there is a cache between them";
+            return Err(Error::Unsupported { name: self.name.clone(), what });
         }
-        state.owners.set(part, Some(Access::Shared));
+        self.admit(part, Access::Shared);
         Ok(())
     }
 
     /// Locks the device out of a part that was shared.
     pub(crate) fn end_shared(&self, offset: usize, len: usize) -> Result<(), Error> {
         let part = self.part(offset, len)?;
-        self.region.lock().owners.set(part, None);
+        self.expel(part);
         Ok(())
     }
 
@@ -140,3 +215,6 @@ impl CpuSide {
         }
     }
 }
+
+#[cfg(test)]
+mod mistakes;

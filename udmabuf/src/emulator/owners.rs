@@ -1,6 +1,6 @@
 //! Which ranges of a buffer are the device's too.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use crate::direction::Kind;
 
@@ -14,7 +14,7 @@ pub(super) enum Access {
 }
 
 /// The ranges that the device may access; all others are the CPU's.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Owners(BTreeMap<usize, (usize, Access)>);
 
 impl Owners {
@@ -64,15 +64,12 @@ impl Owners {
         }
         if next < range.end { Covered::No } else { covered }
     }
+}
 
-    /// How many ranges there are.
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The `n`th range, in order.
-    pub(super) fn nth(&self, n: usize) -> Option<(Range<usize>, Access)> {
-        self.0.iter().nth(n).map(|(&start, &(end, access))| (start..end, access))
+impl fmt::Debug for Owners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.0.iter().map(|(start, (end, access))| (start..end, access));
+        f.debug_map().entries(ranges).finish()
     }
 }
 
@@ -108,6 +105,6 @@ mod tests {
             assert_eq!(owners.all(&outside, any), Covered::No, "{outside:?}");
         }
         owners.set(0..120, None);
-        assert_eq!(owners.count(), 0);
+        assert_eq!(owners.overlapping(&(0..200)).count(), 0);
     }
 }

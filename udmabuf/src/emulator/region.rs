@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "memory that CPU and device share is reached by pointer")]
 
 use std::{
+    fmt,
     ops::Range,
     ptr::NonNull,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,7 +19,6 @@ use super::{
 use crate::direction::Kind;
 
 /// Bus addresses from `addr` on, backed by memory.
-#[derive(Debug)]
 pub(super) struct Region {
     addr: u64,
     len: usize,
@@ -34,13 +34,11 @@ unsafe impl Send for Region {}
 // SAFETY: as above; the rest is behind the mutex.
 unsafe impl Sync for Region {}
 
-#[derive(Debug)]
 pub(super) struct State {
     pub(super) owners: Owners,
     pub(super) store: Store,
 }
 
-#[derive(Debug)]
 pub(super) enum Store {
     /// Memory of its own behind the CPU's cache.
     Cached(Cache, Vec<u8>),
@@ -137,6 +135,12 @@ impl Region {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}..{:#x} {:?}", self.addr, self.end(), self.lock().owners)
     }
 }
 
