@@ -33,6 +33,7 @@
 //! # Ok::<(), udmabuf_uio::Error>(())
 //! ```
 
+mod faults;
 mod line;
 
 use std::{
@@ -41,6 +42,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+pub use faults::Faults;
 pub(crate) use line::Line;
 
 use crate::{Block, Error, Interrupt, Io, Registers, Value, registers::sealed::InBlock};
@@ -71,13 +73,26 @@ pub trait Device: Send + 'static {
 pub fn emulate<K: Block>(
     device: impl Device,
 ) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
+    emulate_with(device, &Faults::default())
+}
+
+/// As [`emulate`], with a device in which something goes wrong now and then.
+///
+/// # Errors
+/// As [`emulate`].
+pub fn emulate_with<K: Block>(
+    device: impl Device,
+    faults: &Faults,
+) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
     let failed = |operation| Error::os("emulated device", operation);
-    let line = Arc::new(Line::new().map_err(failed("eventfd"))?);
+    let line = Arc::new(Line::new(faults).map_err(failed("eventfd"))?);
     let shared = Arc::new(Shared {
         state: Mutex::new(State { device: Box::new(device), work: true, closed: false }),
         wake: Condvar::new(),
         line: line.clone(),
+        faults: faults.clone(),
     });
+    faults.add(&shared);
     let thread = thread::Builder::new()
         .name("emulated device".into())
         .spawn({
@@ -99,6 +114,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     line: Arc<Line>,
+    faults: Faults,
 }
 
 struct State {
@@ -113,7 +129,7 @@ impl Shared {
     fn run(&self) {
         let mut state = self.lock();
         while !state.closed {
-            if state.work {
+            if state.work && !self.faults.is_stalled() {
                 state.work = state.device.step();
                 self.line.set(state.device.interrupt());
                 // Lets a waiting register access in.
@@ -134,6 +150,13 @@ impl Shared {
         self.line.set(state.device.interrupt());
         self.wake.notify_one();
         result
+    }
+
+    /// The device's thread looks again whether there is something to do.
+    fn wake(&self) {
+        // Not between its look and its sleep.
+        let _state = self.lock();
+        self.wake.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,6 +182,12 @@ impl Drop for Emulated {
             // A model that panicked has said so on its own thread.
             let _ = thread.join();
         }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use operations::{Source, run};
 
-const STEPS: usize = 1_000_000;
+const STEPS: usize = if cfg!(miri) { 2000 } else { 1_000_000 };
 const STEPS_OF_A_PROGRAM: usize = 500;
 
 #[test]
