@@ -45,7 +45,7 @@ use std::{
 pub use faults::Faults;
 pub(crate) use line::Line;
 
-use crate::{Block, Error, Interrupt, Io, Registers, Value, registers::sealed::InBlock};
+use crate::{Block, Error, Interrupt, Io, Registers, Word, registers::sealed::InBlock};
 
 /// A model of a device.
 ///
@@ -165,12 +165,12 @@ impl Shared {
 }
 
 impl Io for Emulated {
-    fn read<T: Value>(&self, offset: usize, _: InBlock) -> T {
-        T::from_bits(self.shared.access(|device| device.read(offset)))
+    fn read<W: Word>(&self, offset: usize, _: InBlock) -> W {
+        W::from_u64(self.shared.access(|device| device.read(offset)))
     }
 
-    fn write<T: Value>(&self, offset: usize, value: T, _: InBlock) {
-        self.shared.access(|device| device.write(offset, value.to_bits()));
+    fn write<W: Word>(&self, offset: usize, word: W, _: InBlock) {
+        self.shared.access(|device| device.write(offset, word.to_u64()));
     }
 }
 

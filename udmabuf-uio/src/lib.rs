@@ -29,21 +29,27 @@
 //! [`Pci`] is the same for a PCI device; [`emulator`] gives the same types for
 //! a device model on a thread.
 
+mod barrier;
 pub mod emulator;
 mod error;
+mod field;
 mod handle;
 mod interrupt;
 mod mmio;
 mod pci;
+mod register;
 mod registers;
 mod sysfs;
 mod uio;
 
 pub use error::Error;
+pub use field::{Field, FieldValue, TooWide};
 pub use interrupt::Interrupt;
 pub use mmio::Mmio;
 pub use pci::{BusMaster, Pci};
-pub use registers::{
-    Block, Io, ReadOnly, ReadWrite, Readable, Register, Registers, Value, Writable, WriteOnly,
+pub use register::{
+    Array, Blocks, Inner, Modifiable, ReadEffect, ReadEffectWrite, ReadOnly, ReadWrite, Readable,
+    Register, Takable, Writable, WriteEffect, WriteOnly,
 };
+pub use registers::{Block, Io, Registers, Value, Word};
 pub use uio::Uio;

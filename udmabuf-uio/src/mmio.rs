@@ -5,7 +5,7 @@ use std::{fs::File, io, ptr::NonNull, sync::Arc};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use crate::{Io, Value, handle::Handle, registers::sealed::InBlock};
+use crate::{Io, Word, handle::Handle, registers::sealed::InBlock};
 
 /// Mapped registers.
 ///
@@ -53,21 +53,21 @@ impl Mmio {
 
 impl Io for Mmio {
     #[inline]
-    fn read<T: Value>(&self, offset: usize, _: InBlock) -> T {
+    fn read<W: Word>(&self, offset: usize, _: InBlock) -> W {
         // SAFETY: the proof says that the offset is inside the block, and the
         // invariant that the block is mapped.
-        let register = unsafe { self.start.add(offset) }.cast::<T>();
+        let register = unsafe { self.start.add(offset) }.cast::<W>();
         // SAFETY: as above; a `Register` is aligned to its width, and any bits
         // are a valid integer.
         unsafe { register.read_volatile() }
     }
 
     #[inline]
-    fn write<T: Value>(&self, offset: usize, value: T, _: InBlock) {
+    fn write<W: Word>(&self, offset: usize, word: W, _: InBlock) {
         // SAFETY: as in `read`.
-        let register = unsafe { self.start.add(offset) }.cast::<T>();
+        let register = unsafe { self.start.add(offset) }.cast::<W>();
         // SAFETY: as in `read`; what a write makes the device do is what the
         // creator of the registers vouched for.
-        unsafe { register.write_volatile(value) }
+        unsafe { register.write_volatile(word) }
     }
 }
