@@ -1,4 +1,5 @@
 //! Transfers, and each way in which one can end.
+#![allow(unexpected_cfgs, reason = "cargo-fuzz sets `fuzzing`")]
 
 use std::time::Duration;
 
