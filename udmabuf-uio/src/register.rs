@@ -154,7 +154,8 @@ impl<K: Block, G: Block, const N: usize> Blocks<K, G, N> {
         if index < N {
             Some(Inner {
                 offset: self.offset + index * self.step,
-                outer: PhantomData, inner: PhantomData,
+                outer: PhantomData,
+                inner: PhantomData,
             })
         } else {
             None
