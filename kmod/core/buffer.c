@@ -78,6 +78,7 @@ static void udb_revoke(struct udb_buffer *buf)
 	down_write(&buf->life);
 	buf->gone = true;
 	up_write(&buf->life);
+	udb_lent_gone(buf);
 }
 
 static int udb_setup_dma(struct device *dev, const struct udb_spec *spec)
@@ -108,10 +109,12 @@ static struct udb_buffer *udb_buffer_new(struct device *dev, const struct udb_sp
 	kref_init(&buf->ref);
 	init_rwsem(&buf->life);
 	spin_lock_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->uses);
+	INIT_LIST_HEAD(&buf->pins);
+	init_waitqueue_head(&buf->unpinned);
 	buf->dev = dev;
 	buf->size = spec->size;
 	buf->sync = spec->sync;
-	buf->owner = U_DMA_BUF_OWNER_CPU;
 	buf->dma_mask_bits = fls64(dma_get_mask(dev));
 	buf->coherent = dev_is_dma_coherent(dev);
 
@@ -173,7 +176,7 @@ static void udb_log_created(struct udb_buffer *buf)
 	if (udb_info_enable & UDB_INFO_BUILD) {
 		dev_info(sys_dev, "kernel version = %s\n", utsname()->release);
 		dev_info(sys_dev, "ioctl version  = %d\n", U_DMA_BUF_IOCTL_VERSION);
-		dev_info(sys_dev, "capabilities   = 0x%llx\n", UDB_CAPABILITIES);
+		dev_info(sys_dev, "capabilities   = 0x%llx\n", udb_capabilities());
 	}
 	if (udb_info_enable & UDB_INFO_INSTALL)
 		dev_info(buf->dev, "driver installed.\n");
@@ -213,7 +216,7 @@ int udb_buffer_create(struct device *dev)
 	if (ret)
 		goto err_buffer;
 	/* It was zeroed through the cache. */
-	ret = udb_sync_memory(buf, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
+	ret = udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
 	if (ret)
 		goto err_memory;
 
@@ -247,6 +250,7 @@ void udb_buffer_remove(struct device *dev)
 	device_unregister(buf->sys_dev);
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+	udb_wait_unpinned(buf);
 	udb_memory_free(dev, &buf->memory);
 	if (!udb_params_made(dev))
 		udb_minor_release(buf->minor);

@@ -16,11 +16,13 @@ static struct cdev *udb_cdev;
 static int udb_open(struct inode *inode, struct file *file)
 {
 	struct udb_buffer *buf = udb_minor_get(iminor(inode));
+	struct udb_file *user;
 	int ret;
 
 	if (!buf)
 		return -ENODEV;
-	ret = udb_enter(buf);
+	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+	ret = user ? udb_enter(buf) : -ENOMEM;
 	if (ret)
 		goto err_put;
 	ret = udb_user_get(buf);
@@ -28,11 +30,13 @@ static int udb_open(struct inode *inode, struct file *file)
 	if (ret)
 		goto err_put;
 
-	file->private_data = buf;
+	user->buf = buf;
+	file->private_data = user;
 	file->f_mapping = buf->inode->i_mapping;
 	return 0;
 
 err_put:
+	kfree(user);
 	udb_put(buf);
 	return ret;
 }
@@ -40,18 +44,19 @@ err_put:
 /* Mappings hold the file: none is left. */
 static int udb_file_release(struct inode *inode, struct file *file)
 {
-	struct udb_buffer *buf = file->private_data;
+	struct udb_file *user = file->private_data;
 
-	udb_user_put(buf, file);
-	udb_put(buf);
+	udb_user_put(user->buf, user);
+	udb_put(user->buf);
+	kfree(user);
 	return 0;
 }
 
 static loff_t udb_llseek(struct file *file, loff_t offset, int whence)
 {
-	struct udb_buffer *buf = file->private_data;
+	struct udb_file *user = file->private_data;
 
-	return fixed_size_llseek(file, offset, whence, buf->size);
+	return fixed_size_llseek(file, offset, whence, user->buf->size);
 }
 
 /* Does this file sync what it reads and writes? */
@@ -61,29 +66,34 @@ static bool udb_syncs_access(struct udb_buffer *buf, struct file *file)
 }
 
 /* Within one page. */
-static int udb_copy_page(struct udb_buffer *buf, size_t offset, void *bounce,
+static int udb_copy_page(struct udb_file *user, size_t offset, void *bounce,
 			 size_t len, bool write)
 {
+	struct udb_buffer *buf = user->buf;
 	struct page *page;
 	int ret;
 
 	ret = udb_enter(buf);
 	if (ret)
 		return ret;
+	ret = udb_check_claims(buf, user, offset, len);
+	if (ret)
+		goto out;
 	page = pfn_to_page(udb_memory_pfn(&buf->memory, offset));
 	if (write)
 		memcpy_to_page(page, offset_in_page(offset), bounce, len);
 	else
 		memcpy_from_page(bounce, page, offset_in_page(offset), len);
+out:
 	udb_leave(buf);
-	return 0;
+	return ret;
 }
 
 /*
  * Bytes that were copied, or an error. Goes through a page of the kernel's, as
  * user memory is not touched where the buffer's is.
  */
-static ssize_t udb_copy(struct udb_buffer *buf, size_t offset, struct iov_iter *iter,
+static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *iter,
 			size_t size, bool write)
 {
 	void *bounce = (void *)__get_free_page(GFP_KERNEL);
@@ -99,7 +109,7 @@ static ssize_t udb_copy(struct udb_buffer *buf, size_t offset, struct iov_iter *
 		if (write)
 			got = copy_from_iter(bounce, want, iter);
 		if (got)
-			ret = udb_copy_page(buf, offset, bounce, got, write);
+			ret = udb_copy_page(user, offset, bounce, got, write);
 		if (ret)
 			break;
 		if (!write)
@@ -123,7 +133,8 @@ static ssize_t udb_copy(struct udb_buffer *buf, size_t offset, struct iov_iter *
 static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool write)
 {
 	enum dma_data_direction dir = write ? DMA_BIDIRECTIONAL : DMA_FROM_DEVICE;
-	struct udb_buffer *buf = iocb->ki_filp->private_data;
+	struct udb_file *user = iocb->ki_filp->private_data;
+	struct udb_buffer *buf = user->buf;
 	bool sync = udb_syncs_access(buf, iocb->ki_filp);
 	size_t size = iov_iter_count(iter);
 	loff_t pos = iocb->ki_pos;
@@ -135,13 +146,13 @@ static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool writ
 	size = min_t(u64, size, buf->size - pos);
 
 	if (sync) {
-		ret = udb_sync_memory(buf, pos, size, dir, false);
+		ret = udb_sync_memory(buf, user, pos, size, dir, false);
 		if (ret)
 			return ret;
 	}
-	done = udb_copy(buf, pos, iter, size, write);
+	done = udb_copy(user, pos, iter, size, write);
 	if (sync) {
-		ret = udb_sync_memory(buf, pos, size, dir, true);
+		ret = udb_sync_memory(buf, user, pos, size, dir, true);
 		if (ret && done >= 0)
 			done = ret;
 	}

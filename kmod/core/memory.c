@@ -10,6 +10,7 @@
 #include <linux/of_reserved_mem.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 
 #include "compat.h"
@@ -186,6 +187,22 @@ err_memory:
 err_region:
 	of_reserved_mem_device_release(dev);
 	return ret;
+}
+
+/* A mapping for the kernel, to be ended with vunmap(), or NULL. */
+void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size)
+{
+	size_t i, count = size >> PAGE_SHIFT;
+	struct page **pages = kvmalloc_array(count, sizeof(*pages), GFP_KERNEL);
+	void *vaddr;
+
+	if (!pages)
+		return NULL;
+	for (i = 0; i < count; i++)
+		pages[i] = pfn_to_page(udb_memory_pfn(mem, offset + (i << PAGE_SHIFT)));
+	vaddr = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return vaddr;
 }
 
 void udb_memory_free(struct device *dev, struct udb_memory *mem)

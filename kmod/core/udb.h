@@ -9,7 +9,7 @@
  * udb_leave(). That section takes no user memory (a page fault there would
  * enter again, below mmap_lock) and is short: removal waits for it.
  *
- * Lock order: mmap_lock, udb_buffer.life, udb_buffer.lock.
+ * Lock order: mmap_lock or a dma-buf's locks, udb_buffer.life, udb_buffer.lock.
  */
 #ifndef UDB_H
 #define UDB_H
@@ -17,9 +17,12 @@
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 
 #include "../include/uapi/u-dma-buf.h"
 
@@ -35,8 +38,6 @@ struct vm_area_struct;
 
 /* The mode in which buffers are mapped: by our fault handler, cached. */
 #define UDB_QUIRK_MMAP_MODE 2
-
-#define UDB_CAPABILITIES U_DMA_BUF_CAP_CLAIM
 
 /* Bits of the parameter info_enable. */
 #define UDB_INFO_INSTALL	1
@@ -95,12 +96,43 @@ struct udb_buffer {
 	unsigned int dma_mask_bits;
 	bool coherent;
 
+	/* At the device, by who had no claim or died with one; see claim.c. */
+	bool astray;
+	unsigned int range_claims;	/* written with life held for writing */
+
 	spinlock_t lock;		/* for all below */
 	struct udb_sync_settings sync;
-	u32 owner;			/* U_DMA_BUF_OWNER_* */
-	u64 lent;			/* bytes at the device, by the claimant */
+	u64 lent;			/* the sum of udb_file.lent */
 	unsigned int users;		/* open files and running sysfs writes */
-	struct file *claimant;
+	struct udb_file *claimant;	/* of the whole */
+	struct list_head uses;
+	struct list_head pins;
+	wait_queue_head_t unpinned;
+};
+
+/* An open file of a buffer, which holds it. Its mappings and exports hold it. */
+struct udb_file {
+	struct udb_buffer *buf;
+	/* With buf->lock held. */
+	u64 lent;			/* bytes at the device, with a claim */
+	bool claims;			/* the whole or a range */
+	struct u_dma_buf_lent *lent_page;
+};
+
+/* What an open file has claimed, mapped or exported. */
+struct udb_use {
+	struct list_head link;		/* in udb_buffer.uses */
+	struct udb_file *user;
+	u64 offset;
+	u64 size;
+	bool claim;
+	refcount_t vmas;		/* of a mapping, which may be split */
+};
+
+/* Who reaches the memory by other ways than ours: removal waits for it. */
+struct udb_pin {
+	struct list_head link;		/* in udb_buffer.pins */
+	struct device *dev;		/* NULL: the kernel itself */
 };
 
 /* params.c */
@@ -129,6 +161,7 @@ void udb_class_exit(void);
 int udb_memory_alloc(struct device *dev, struct udb_memory *mem, size_t size);
 void udb_memory_free(struct device *dev, struct udb_memory *mem);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
+void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size);
 size_t udb_memory_contiguous(const struct udb_memory *mem, size_t offset);
 
 /* minors.c */
@@ -150,22 +183,56 @@ dev_t udb_devt(int minor);
 
 /* mmap.c */
 int udb_mmap(struct file *file, struct vm_area_struct *vma);
+int udb_mmap_use(struct udb_file *user, struct vm_area_struct *vma);
 
 /* claim.c */
 int udb_user_get(struct udb_buffer *buf);
-void udb_user_put(struct udb_buffer *buf, struct file *file);
-int udb_claim(struct udb_buffer *buf, struct file *file, u64 flags);
+void udb_user_put(struct udb_buffer *buf, struct udb_file *user);
+int udb_claim(struct udb_file *user, u64 flags);
+int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *range);
+int udb_check_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size);
+int udb_use_begin(struct udb_use *use, struct udb_file *user, u64 offset, u64 size);
+void udb_use_end(struct udb_use *use);
+void udb_lend(struct udb_buffer *buf, struct udb_file *user, u64 size);
+void udb_take_back(struct udb_buffer *buf, struct udb_file *user, u64 size);
+u32 udb_owner(struct udb_buffer *buf);
+
+/* lent.c */
+int udb_lent_mmap(struct udb_file *user, struct vm_area_struct *vma);
+bool udb_lent_free(struct udb_file *user);
+void udb_lent_gone(struct udb_buffer *buf);
+
+/* pin.c */
+void udb_pin(struct udb_buffer *buf, struct udb_pin *pin, struct device *dev);
+void udb_unpin(struct udb_buffer *buf, struct udb_pin *pin);
+void udb_wait_unpinned(struct udb_buffer *buf);
 
 /* sync.c */
 bool udb_range_ok(u64 buffer_size, u64 offset, u64 size);
 struct udb_sync_settings udb_settings(struct udb_buffer *buf);
-int udb_sync_memory(struct udb_buffer *buf, u64 offset, u64 size,
+int udb_settings_enter(struct udb_buffer *buf, struct udb_file *user);
+int udb_sync_memory(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size,
 		    enum dma_data_direction dir, bool for_device);
-int udb_sync_value(struct udb_buffer *buf, u64 value, bool for_device);
-int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args);
+int udb_sync_range(struct udb_buffer *buf, struct udb_file *user,
+		   const struct u_dma_buf_sync_range *range);
+int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *batch);
+int udb_sync_value(struct udb_buffer *buf, struct udb_file *user, u64 value,
+		   u32 command);
+int udb_set_sync(struct udb_file *user, const struct u_dma_buf_sync_args *args);
 void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args);
 
+/* export.c */
+#if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
+int udb_export(struct file *file, void __user *arg);
+#else
+static inline int udb_export(struct file *file, void __user *arg)
+{
+	return -ENXIO;
+}
+#endif
+
 /* ioctl.c */
+u64 udb_capabilities(void);
 long udb_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* sysfs.c */
