@@ -7,6 +7,7 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/utsname.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -79,6 +80,23 @@ static void udb_revoke(struct udb_buffer *buf)
 	buf->gone = true;
 	up_write(&buf->life);
 	udb_lent_gone(buf);
+}
+
+/* As a removal begins, but for a buffer that nobody uses; else -EBUSY. */
+int udb_buffer_close(struct udb_buffer *buf)
+{
+	int ret = 0;
+
+	down_write(&buf->life);
+	spin_lock(&buf->lock);
+	/* The kernel's own mapping is one user. */
+	if (buf->users > (buf->vaddr ? 1 : 0))
+		ret = -EBUSY;
+	else
+		buf->gone = true;
+	spin_unlock(&buf->lock);
+	up_write(&buf->life);
+	return ret;
 }
 
 static int udb_setup_dma(struct device *dev, const struct udb_spec *spec)
@@ -251,6 +269,7 @@ void udb_buffer_remove(struct device *dev)
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
 	udb_wait_unpinned(buf);
+	vunmap(buf->vaddr);
 	udb_memory_free(dev, &buf->memory);
 	if (!udb_params_made(dev))
 		udb_minor_release(buf->minor);

@@ -35,6 +35,7 @@ struct vm_area_struct;
 #define UDB_VERSION	"0.1.0"
 #define UDB_MINORS	256
 #define UDB_ANY_MINOR	(-1)
+#define UDB_NAME_MAX	63
 
 /* The mode in which buffers are mapped: by our fault handler, cached. */
 #define UDB_QUIRK_MMAP_MODE 2
@@ -64,6 +65,18 @@ struct udb_spec {
 	int minor;			/* or UDB_ANY_MINOR */
 	unsigned int dma_mask_bits;	/* 0: as the device has it */
 	struct udb_sync_settings sync;
+};
+
+/* A buffer that the manager or another module asks for. */
+struct udb_request {
+	const char *name;		/* or NULL */
+	u64 size;
+	int minor;			/* or UDB_ANY_MINOR */
+	unsigned int dma_mask_bits;	/* 0: the default */
+	const char *quirk;		/* quirk-mmap-*, or NULL */
+	const char *bus;		/* of device; NULL: platform */
+	const char *device;		/* the parent's name, or NULL */
+	bool by_manager;
 };
 
 /* Memory that is contiguous for the CPU; ends where the next one starts. */
@@ -107,6 +120,7 @@ struct udb_buffer {
 	struct udb_file *claimant;	/* of the whole */
 	struct list_head uses;
 	struct list_head pins;
+	void *vaddr;			/* in_kernel.c */
 	wait_queue_head_t unpinned;
 };
 
@@ -137,6 +151,7 @@ struct udb_pin {
 
 /* params.c */
 extern int udb_info_enable;
+extern int udb_dma_mask_bit;
 void udb_params_reserve(void);
 int udb_params_create(void);
 void udb_params_remove(void);
@@ -144,12 +159,25 @@ bool udb_params_want_name(const char *name);
 bool udb_params_made(struct device *dev);
 void udb_params_probed(struct device *dev, int error);
 
+/* made.c */
+struct device *udb_made_create(const struct udb_request *request);
+int udb_made_delete(const char *name);
+int udb_made_remove(struct device *dev);
+void udb_made_remove_all(void);
+void udb_made_probed(struct device *dev, int error);
+char *udb_made_list(void);
+
+/* manager.c */
+int udb_manager_init(void);
+void udb_manager_exit(void);
+
 /* properties.c */
 int udb_read_properties(struct device *dev, struct udb_spec *spec);
 
 /* buffer.c */
 int udb_buffer_create(struct device *dev);
 void udb_buffer_remove(struct device *dev);
+int udb_buffer_close(struct udb_buffer *buf);
 void udb_put(struct udb_buffer *buf);
 int udb_enter(struct udb_buffer *buf);
 void udb_leave(struct udb_buffer *buf);
