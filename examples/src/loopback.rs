@@ -148,7 +148,6 @@ unsafe impl<I: Io> Engine for Core<I> {
     }
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
-        self.interrupt.rearm()?;
         self.interrupt.wait(deadline)?;
         Ok(())
     }
