@@ -44,22 +44,50 @@ pub(crate) fn sync_for_cpu(parts: &impl Each) -> Result<(), Error> {
     sync(parts, Way::ToCpu)
 }
 
+/// Parts that no device was told of are the CPU's from here on, whatever fails:
+/// the bytes are right, as nobody but the CPU has written them, and what fails
+/// concerns only what is remembered of the handover.
+pub(crate) fn call_back(parts: &impl Each) {
+    let _ = parts.each(&mut |loan| {
+        let _ = take_back(loan);
+        Ok(())
+    });
+}
+
+fn take_back(loan: Loan<'_>) -> Result<(), Error> {
+    match loan.is_shared {
+        true => loan.part.end_share(),
+        false => loan.part.sync_for_cpu(loan.direction),
+    }
+}
+
 fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
     let mut batch = Batch::new(way);
-    let result = parts.each(&mut |loan| batch.add(loan)).and_then(|()| batch.flush());
+    let mut result = Ok(());
+    let _ = parts.each(&mut |loan| {
+        if result.is_ok() {
+            result = batch.add(loan);
+        } else if way == Way::ToCpu && loan.part.memory().is_emulated() {
+            let _ = take_back(loan); // an emulated device is locked out of all of them
+        }
+        Ok(())
+    });
+    result = result.and_then(|()| batch.flush());
     if result.is_ok() {
         return result;
     }
-    // The bytes are right either way, as no device has been told of anything:
-    // what fails here concerns what is remembered after this process.
+
+    // Whoever calls again starts from where this began: the module counts what
+    // is handed over, and what is taken back. The emulator does not.
     let mut left = batch.done;
     let mut back = Batch::new(if way == Way::ToDevice { Way::ToCpu } else { Way::ToDevice });
-    let undone = parts.each(&mut |loan| match left.checked_sub(1) {
-        Some(fewer) => {
-            left = fewer;
-            back.add(loan)
+    let undone = parts.each(&mut |loan| {
+        let was_done = left != 0;
+        left = left.saturating_sub(1);
+        match was_done && (way == Way::ToDevice || !loan.part.memory().is_emulated()) {
+            true => back.add(loan),
+            false => Ok(()),
         }
-        None => Ok(()),
     });
     let _ = undone.and_then(|()| back.flush());
     result
@@ -85,10 +113,10 @@ impl<'a> Batch<'a> {
         let memory = loan.part.memory();
         if memory.batch().is_none() {
             self.flush()?;
-            match (self.way, loan.is_shared) {
-                (Way::ToDevice, _) => loan.part.sync_for_device(loan.direction)?,
-                (Way::ToCpu, false) => loan.part.sync_for_cpu(loan.direction)?,
-                (Way::ToCpu, true) => loan.part.end_share()?,
+            match self.way {
+                Way::ToDevice if loan.is_shared => loan.part.share(false)?,
+                Way::ToDevice => loan.part.sync_for_device(loan.direction)?,
+                Way::ToCpu => take_back(loan)?,
             }
             self.done += 1;
             return Ok(());

@@ -209,8 +209,6 @@ impl<E: Engine> Slot<E> {
 
 /// Gives parts back that no device has touched.
 fn not_started<P: Parts, E>(parts: P, error: E) -> Handoff<P::Cpu, E> {
-    // Should the sync fail, the bytes are right all the same: nobody but the
-    // CPU has written them. The kernel then only remembers the handover.
-    let _ = batch::sync_for_cpu(&parts);
+    batch::call_back(&parts);
     Handoff { error, value: parts.assume_cpu(Crate) }
 }

@@ -144,6 +144,10 @@ impl Memory {
         }
     }
 
+    pub(crate) fn is_emulated(&self) -> bool {
+        matches!(self.backing, Backing::Emulated(_))
+    }
+
     /// Puts a kernel buffer on an emulated bus; all of it is the CPU's.
     pub(crate) fn attach(&mut self, bus: &Bus) -> Result<(), Error> {
         let attached = match &mut self.backing {

@@ -1,6 +1,6 @@
 //! A cache that does what hardware may do at any time, at random.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use super::region::{State, Store};
 
@@ -8,22 +8,24 @@ use super::region::{State, Store};
 const RUN: usize = 32;
 
 /// Random choices, repeatable by their seed (SplitMix64).
-#[derive(Debug)]
-pub(super) struct Adversary(u64);
+pub(super) struct Adversary {
+    seed: u64,
+    state: u64,
+}
 
 impl Adversary {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { seed, state: seed }
     }
 
     /// One for a moment of its own, whatever other threads do meanwhile.
     pub(super) fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self::new(self.next())
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ self.state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
     }
@@ -69,5 +71,11 @@ impl Adversary {
                 false => cache.prefetch(line, memory),
             }
         }
+    }
+}
+
+impl fmt::Debug for Adversary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SEED={}", self.seed)
     }
 }
