@@ -18,7 +18,8 @@ union udb_ioctl_data {
 
 static void udb_get_drv_info(struct u_dma_buf_drv_info *info)
 {
-	info->flags = U_DMA_BUF_IOCTL_VERSION | U_DMA_BUF_DRV_QUIRK_MMAP;
+	info->flags = U_DMA_BUF_IOCTL_VERSION | U_DMA_BUF_DRV_QUIRK_MMAP |
+		      U_DMA_BUF_DRV_QUIRK_MMAP_PAGE;
 	if (IS_ENABLED(CONFIG_OF))
 		info->flags |= U_DMA_BUF_DRV_OF_DMA_CONFIG;
 	if (IS_ENABLED(CONFIG_OF_RESERVED_MEM))
@@ -28,16 +29,25 @@ static void udb_get_drv_info(struct u_dma_buf_drv_info *info)
 
 static void udb_get_dev_info(struct udb_buffer *buf, struct u_dma_buf_dev_info *info)
 {
-	info->flags = buf->dma_mask_bits | UDB_QUIRK_MMAP_MODE << U_DMA_BUF_DEV_MMAP_MODE_SHIFT;
+	info->flags = buf->dma_mask_bits | buf->mmap_mode << U_DMA_BUF_DEV_MMAP_MODE_SHIFT;
 	if (buf->coherent)
 		info->flags |= U_DMA_BUF_DEV_COHERENT;
 	info->size = buf->size;
 	info->addr = buf->memory.dma_addr;
 }
 
-static void udb_get_caps(struct u_dma_buf_caps *caps)
+u64 udb_capabilities(const struct udb_buffer *buf)
 {
-	caps->flags = UDB_CAPABILITIES;
+	u64 flags = U_DMA_BUF_CAP_CLAIM | U_DMA_BUF_CAP_MAP_MODE;
+
+	if (IS_ENABLED(CONFIG_ARM64) && !buf->coherent && !buf->memory.uncached)
+		flags |= U_DMA_BUF_CAP_USER_SYNC;
+	return flags;
+}
+
+static void udb_get_caps(struct udb_buffer *buf, struct u_dma_buf_caps *caps)
+{
+	caps->flags = udb_capabilities(buf);
 	caps->cache_alignment = dma_get_cache_alignment();
 }
 
@@ -53,7 +63,8 @@ static int udb_fetch(struct file *file, unsigned int cmd, void __user *arg,
 long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 {
 	void __user *arg = (void __user *)user_arg;
-	struct udb_buffer *buf = file->private_data;
+	struct udb_file *user = file->private_data;
+	struct udb_buffer *buf = user->buf;
 	union udb_ioctl_data data = { };
 	int ret;
 
@@ -70,6 +81,11 @@ long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 	case U_DMA_BUF_IOCTL_CLAIM:
 		ret = udb_fetch(file, cmd, arg, &data);
 		return ret ?: udb_claim(buf, file, data.u64);
+
+	case U_DMA_BUF_IOCTL_SET_MAP_MODE:
+		if (copy_from_user(&data.u64, arg, sizeof(data.u64)))
+			return -EFAULT;
+		return udb_set_map_mode(user, data.u64);
 
 	/* The others only read; their answer is copied below. */
 	case U_DMA_BUF_IOCTL_GET_DRV_INFO:
@@ -91,7 +107,7 @@ long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 		udb_get_sync(buf, &data.sync_args);
 		break;
 	case U_DMA_BUF_IOCTL_GET_CAPS:
-		udb_get_caps(&data.caps);
+		udb_get_caps(buf, &data.caps);
 		break;
 	default:
 		return -ENOTTY;

@@ -32,6 +32,7 @@
 //! # Ok::<(), udmabuf_uio::Error>(())
 //! ```
 
+mod faults;
 mod line;
 
 use std::{
@@ -40,6 +41,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+pub use faults::Faults;
 pub(crate) use line::Line;
 
 use crate::{Block, Error, Interrupt, Io, Registers, Word, registers::sealed::InBlock};
@@ -77,13 +79,26 @@ pub trait Device: Send + 'static {
 pub fn emulate<K: Block>(
     device: impl Device,
 ) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
+    emulate_with(device, &Faults::default())
+}
+
+/// As [`emulate`], with a device in which something goes wrong now and then.
+///
+/// # Errors
+/// As [`emulate`].
+pub fn emulate_with<K: Block>(
+    device: impl Device,
+    faults: &Faults,
+) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
     let failed = |operation| Error::os("emulated device", operation);
-    let line = Arc::new(Line::new().map_err(failed("eventfd"))?);
+    let line = Arc::new(Line::new(faults).map_err(failed("eventfd"))?);
     let shared = Arc::new(Shared {
         state: Mutex::new(State { device: Box::new(device), work: true, closed: false }),
         wake: Condvar::new(),
         line: line.clone(),
+        faults: faults.clone(),
     });
+    faults.add(&shared);
     let thread = thread::Builder::new()
         .name("emulated device".into())
         .spawn({
@@ -114,6 +129,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     line: Arc<Line>,
+    faults: Faults,
 }
 
 struct State {
@@ -130,7 +146,7 @@ impl Shared {
         let _gone = Gone(&self.line);
         let mut state = self.lock();
         while !state.closed && !self.line.is_gone() {
-            if state.work {
+            if state.work && !self.faults.is_stalled() {
                 state.work = state.device.step();
                 self.update(&state);
                 // Lets a waiting register access in.
@@ -165,6 +181,13 @@ impl Shared {
         }
     }
 
+    /// The device's thread looks again whether there is something to do.
+    fn wake(&self) {
+        // Not between its look and its sleep.
+        let _state = self.lock();
+        self.wake.notify_one();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,6 +211,12 @@ impl Drop for Emulated {
             // A model that panicked has said so on its own thread.
             let _ = thread.join();
         }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -11,11 +11,14 @@ use rustix::{
     io::{Errno, Result, read, write},
 };
 
+use super::Faults;
+
 #[derive(Debug)]
 pub(crate) struct Line {
     state: Mutex<State>,
     /// Counts how often it fired.
     event: OwnedFd,
+    faults: Faults,
 }
 
 #[derive(Debug)]
@@ -27,9 +30,13 @@ struct State {
 }
 
 impl Line {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(faults: &Faults) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { state: Mutex::new(State { level: false, masked: true, gone: false }), event })
+        Ok(Self {
+            state: Mutex::new(State { level: false, masked: true, gone: false }),
+            event,
+            faults: faults.clone(),
+        })
     }
 
     pub(crate) fn set(&self, level: bool) {
@@ -61,6 +68,9 @@ impl Line {
     fn fire(&self, mut state: MutexGuard<'_, State>) {
         if state.level && !state.masked {
             state.masked = true;
+            if self.faults.loses_interrupt() {
+                return;
+            }
             self.wake();
         }
     }
