@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/sizes.h>
+#include <linux/slab.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -131,8 +132,8 @@ static vm_fault_t udb_insert_counted(const struct udb_window *w, unsigned long f
 
 static vm_fault_t udb_fault(struct vm_fault *vmf)
 {
-	struct udb_file *user = vmf->vma->vm_private_data;
-	struct udb_buffer *buf = user->buf;
+	struct udb_use *use = vmf->vma->vm_private_data;
+	struct udb_buffer *buf = use->user->buf;
 	vm_fault_t ret = VM_FAULT_SIGBUS;
 	struct udb_window window;
 
@@ -170,8 +171,8 @@ static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory 
 
 static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
-	struct udb_file *user = vmf->vma->vm_private_data;
-	struct udb_buffer *buf = user->buf;
+	struct udb_use *use = vmf->vma->vm_private_data;
+	struct udb_buffer *buf = use->user->buf;
 	vm_fault_t ret;
 
 	if (order != PMD_ORDER)
@@ -183,8 +184,27 @@ static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
 	return ret;
 }
 #endif
+/* A part of the VMA becomes one of its own, or moves. */
+static void udb_vma_open(struct vm_area_struct *vma)
+{
+	struct udb_use *use = vma->vm_private_data;
+
+	refcount_inc(&use->vmas);
+}
+
+static void udb_vma_close(struct vm_area_struct *vma)
+{
+	struct udb_use *use = vma->vm_private_data;
+
+	if (!refcount_dec_and_test(&use->vmas))
+		return;
+	udb_use_end(use);
+	kfree(use);
+}
 
 static const struct vm_operations_struct udb_vm_ops = {
+	.open = udb_vma_open,
+	.close = udb_vma_close,
 	.fault = udb_fault,
 #ifdef UDB_HAS_HUGE_PFNS
 	.huge_fault = udb_huge_fault,
@@ -194,7 +214,7 @@ static const struct vm_operations_struct udb_vm_ops = {
 /* What a mapping of this file is to be: U_DMA_BUF_MAP_*, or this. */
 #define UDB_MAP_COHERENT (U_DMA_BUF_MAP_WRITE_COMBINED + 1)
 
-static unsigned int udb_map_mode(struct udb_file *user, struct file *file)
+static unsigned int udb_map_mode(struct udb_file *user, unsigned int flags)
 {
 	static const unsigned int modes[] = {
 		U_DMA_BUF_MAP_CACHED, U_DMA_BUF_MAP_UNCACHED,
@@ -209,7 +229,7 @@ static unsigned int udb_map_mode(struct udb_file *user, struct file *file)
 	/* Then the DMA API has the last word. */
 	if (buf->mmap_mode == UDB_MMAP_OFF && !buf->coherent)
 		return UDB_MAP_COHERENT;
-	if ((sync & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC))
+	if ((sync & UDB_SYNC_MODE_ALWAYS) || (flags & O_DSYNC))
 		return modes[sync & UDB_SYNC_MODE_MASK];
 	return U_DMA_BUF_MAP_CACHED;
 }
@@ -291,8 +311,8 @@ static int udb_empty_cache(struct udb_buffer *buf)
 	if (buf->coherent) {
 		ret = udb_empty_coherent(buf);
 	} else {
-		ret = udb_sync_memory(buf, 0, size, DMA_BIDIRECTIONAL, true);
-		ret = ret ?: udb_sync_memory(buf, 0, size, DMA_FROM_DEVICE, false);
+		ret = udb_sync_memory(buf, NULL, 0, size, DMA_BIDIRECTIONAL, true);
+		ret = ret ?: udb_sync_memory(buf, NULL, 0, size, DMA_FROM_DEVICE, false);
 	}
 	if (!ret)
 		WRITE_ONCE(buf->cache_emptied, true);
@@ -346,16 +366,24 @@ int udb_mmap(struct file *file, struct vm_area_struct *vma)
 	struct udb_file *user = file->private_data;
 	struct udb_buffer *buf = user->buf;
 	unsigned long pages = PAGE_ALIGN(buf->size) >> PAGE_SHIFT;
-	unsigned int map = udb_map_mode(user, file);
-	int ret = udb_check(buf);
 
-	if (ret)
-		return ret;
+	if (vma->vm_pgoff == U_DMA_BUF_MMAP_LENT >> PAGE_SHIFT)
+		return udb_lent_mmap(user, vma);
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;
 	/* A private mapping would copy on write, which the device never sees. */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
+	return udb_mmap_use(user, file->f_flags, vma);
+}
+
+/* Of pages inside the buffer; the VMA holds user's file, which holds the buffer. */
+int udb_mmap_use(struct udb_file *user, unsigned int flags, struct vm_area_struct *vma)
+{
+	unsigned int map = udb_map_mode(user, flags);
+	struct udb_buffer *buf = user->buf;
+	struct udb_use *use;
+	int ret;
 
 	if (buf->memory.uncached && map == U_DMA_BUF_MAP_CACHED)
 		map = UDB_MAP_COHERENT;
@@ -365,9 +393,19 @@ int udb_mmap(struct file *file, struct vm_area_struct *vma)
 			return ret;
 		vma->vm_page_prot = udb_map_prot(map, vma->vm_page_prot);
 	}
+
+	use = kzalloc(sizeof(*use), GFP_KERNEL_ACCOUNT);
+	if (!use)
+		return -ENOMEM;
+	ret = udb_use_begin(use, user, (u64)vma->vm_pgoff << PAGE_SHIFT,
+			    vma->vm_end - vma->vm_start);
+	if (ret) {
+		kfree(use);
+		return ret;
+	}
+
 	udb_vm_flags_set(vma, udb_vm_flags(user) | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY);
-	/* The VMA holds the file. */
-	vma->vm_private_data = user;
+	vma->vm_private_data = use;
 	vma->vm_ops = &udb_vm_ops;
 	return 0;
 }
