@@ -19,7 +19,6 @@
 #include <linux/slab.h>
 #include <linux/stddef.h>
 #include <linux/uaccess.h>
-#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -67,6 +66,9 @@ static int udb_fill_table(const struct udb_export *export, struct device *dev,
 	size_t offset, len;
 	int ret;
 
+	/* Which may not be pages that the kernel knows. */
+	if (mem->uncached)
+		return -EOPNOTSUPP;
 	for (offset = export->use.offset; offset < end; offset += len) {
 		len = udb_entry_len(mem, dev, offset, end - offset);
 		if (!len)
@@ -200,7 +202,7 @@ static int udb_export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
 	vma->vm_pgoff += export->use.offset >> PAGE_SHIFT;
-	return udb_mmap_use(export->use.user, vma);
+	return udb_mmap_use(export->use.user, dmabuf->file, vma);
 }
 
 /* The core calls it once for any number of users. */
@@ -223,8 +225,10 @@ static void udb_vunmap(struct dma_buf *dmabuf)
 {
 	struct udb_export *export = dmabuf->priv;
 
-	vunmap(export->vaddr);
-	udb_unpin(export->use.user->buf, &export->vmap_pin);
+	struct udb_buffer *buf = export->use.user->buf;
+
+	udb_memory_vunmap(&buf->memory, export->vaddr);
+	udb_unpin(buf, &export->vmap_pin);
 }
 
 UDB_DMA_BUF_VMAP_OPS(udb_vmap, udb_vunmap)

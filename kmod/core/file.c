@@ -3,11 +3,15 @@
 #include <linux/cdev.h>
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
-#include <linux/highmem.h>
 #include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 
+#include "compat.h"
 #include "udb.h"
 
 static dev_t udb_first_devt;
@@ -65,68 +69,66 @@ static bool udb_syncs_access(struct udb_buffer *buf, struct file *file)
 	return (udb_settings(buf).mode & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC);
 }
 
-/* Within one page. */
-static int udb_copy_page(struct udb_file *user, size_t offset, void *bounce,
-			 size_t len, bool write)
-{
-	struct udb_buffer *buf = user->buf;
-	struct page *page;
-	int ret;
+/* Copied under one udb_enter(). */
+#define UDB_COPY_CHUNK SZ_256K
+/* Attempts to fault user memory in that bring nothing before it counts as bad. */
+#define UDB_COPY_TRIES 8
 
-	ret = udb_enter(buf);
-	if (ret)
-		return ret;
-	ret = udb_check_claims(buf, user, offset, len);
-	if (ret)
-		goto out;
-	page = pfn_to_page(udb_memory_pfn(&buf->memory, offset));
+/* What can be copied without a page fault; with the buffer entered. */
+static size_t udb_copy_chunk(struct udb_buffer *buf, size_t offset, struct iov_iter *iter,
+			     size_t size, bool write)
+{
+	size_t len, got;
+	void *start;
+
+	start = udb_memory_map(&buf->memory, offset, &len);
+	len = min(len, size);
+	pagefault_disable();
 	if (write)
-		memcpy_to_page(page, offset_in_page(offset), bounce, len);
+		got = copy_from_iter(start, len, iter);
 	else
-		memcpy_from_page(bounce, page, offset_in_page(offset), len);
-out:
-	udb_leave(buf);
-	return ret;
+		got = copy_to_iter(start, len, iter);
+	pagefault_enable();
+	udb_memory_unmap(&buf->memory, offset, start);
+	return got;
 }
 
 /*
- * Bytes that were copied, or an error. Goes through a page of the kernel's, as
- * user memory is not touched where the buffer's is.
+ * Bytes that were copied, or an error. User memory is faulted in outside of
+ * udb_enter(): whoever serves the fault may take his time, and removal would
+ * wait for him.
  */
 static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *iter,
 			size_t size, bool write)
 {
-	void *bounce = (void *)__get_free_page(GFP_KERNEL);
+	struct udb_buffer *buf = user->buf;
+	unsigned int tries = 0;
 	size_t done = 0;
 	int ret = 0;
 
-	if (!bounce)
-		return -ENOMEM;
 	while (done < size) {
-		size_t want = min_t(size_t, size - done, PAGE_SIZE - offset_in_page(offset));
-		size_t got = want;
+		size_t want = min_t(size_t, size - done, UDB_COPY_CHUNK);
+		size_t got;
 
-		if (write)
-			got = copy_from_iter(bounce, want, iter);
-		if (got)
-			ret = udb_copy_page(user, offset, bounce, got, write);
+		ret = udb_enter(buf);
 		if (ret)
 			break;
-		if (!write)
-			got = copy_to_iter(bounce, want, iter);
+		ret = udb_check_claims(buf, user, offset + done, want);
+		got = ret ? 0 : udb_copy_chunk(buf, offset + done, iter, want, write);
+		udb_leave(buf);
 		done += got;
-		offset += got;
-		if (got < want) {
-			ret = -EFAULT;
+		if (ret)
 			break;
-		}
+		tries = got ? 0 : tries + 1;
+
 		cond_resched();
-		if (fatal_signal_pending(current)) {
+		if (fatal_signal_pending(current))
 			ret = -EINTR;
+		else if (!got && (tries > UDB_COPY_TRIES || udb_fault_in(iter, want, write)))
+			ret = -EFAULT;
+		if (ret)
 			break;
-		}
 	}
-	free_page((unsigned long)bounce);
 	return done ?: ret;
 }
 
@@ -178,7 +180,10 @@ static const struct file_operations udb_fops = {
 	.llseek = udb_llseek,
 	.read_iter = udb_read_iter,
 	.write_iter = udb_write_iter,
+	.splice_read = udb_splice_read,
+	.splice_write = iter_file_splice_write,
 	.mmap = udb_mmap,
+	.get_unmapped_area = udb_get_unmapped_area,
 	.unlocked_ioctl = udb_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };

@@ -65,7 +65,7 @@ struct device *u_dma_buf_device_search(const char *name, int id)
 			continue;
 		if (!udb_enter(buf)) {
 			if (!name || !strcmp(dev_name(buf->sys_dev), name))
-				dev = buf->dev;
+				dev = buf->own;
 			udb_leave(buf);
 		}
 		udb_put(buf);
@@ -85,7 +85,7 @@ static struct udb_buffer *udb_find_entered(struct device *dev)
 		if (!buf)
 			continue;
 		if (!udb_enter(buf)) {
-			if (buf->dev == dev)
+			if (buf->own == dev)
 				return buf;
 			udb_leave(buf);
 		}

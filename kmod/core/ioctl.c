@@ -26,7 +26,7 @@ union udb_ioctl_data {
 static void udb_get_drv_info(struct u_dma_buf_drv_info *info)
 {
 	info->flags = U_DMA_BUF_IOCTL_VERSION | U_DMA_BUF_DRV_IN_KERNEL |
-		      U_DMA_BUF_DRV_QUIRK_MMAP;
+		      U_DMA_BUF_DRV_QUIRK_MMAP | U_DMA_BUF_DRV_QUIRK_MMAP_PAGE;
 	if (IS_ENABLED(CONFIG_OF))
 		info->flags |= U_DMA_BUF_DRV_OF_DMA_CONFIG;
 	if (IS_ENABLED(CONFIG_OF_RESERVED_MEM))
@@ -36,26 +36,28 @@ static void udb_get_drv_info(struct u_dma_buf_drv_info *info)
 
 static void udb_get_dev_info(struct udb_buffer *buf, struct u_dma_buf_dev_info *info)
 {
-	info->flags = buf->dma_mask_bits | UDB_QUIRK_MMAP_MODE << U_DMA_BUF_DEV_MMAP_MODE_SHIFT;
+	info->flags = buf->dma_mask_bits | buf->mmap_mode << U_DMA_BUF_DEV_MMAP_MODE_SHIFT;
 	if (buf->coherent)
 		info->flags |= U_DMA_BUF_DEV_COHERENT;
 	info->size = buf->size;
 	info->addr = buf->memory.dma_addr;
 }
 
-u64 udb_capabilities(void)
+u64 udb_capabilities(const struct udb_buffer *buf)
 {
 	u64 flags = U_DMA_BUF_CAP_CLAIM | U_DMA_BUF_CAP_CLAIM_RANGE | U_DMA_BUF_CAP_SYNC_BATCH |
-		    U_DMA_BUF_CAP_LENT;
+		    U_DMA_BUF_CAP_LENT | U_DMA_BUF_CAP_MAP_MODE;
 
 	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
 		flags |= U_DMA_BUF_CAP_EXPORT;
+	if (IS_ENABLED(CONFIG_ARM64) && !buf->coherent && !buf->memory.uncached)
+		flags |= U_DMA_BUF_CAP_USER_SYNC;
 	return flags;
 }
 
-static void udb_get_caps(struct u_dma_buf_caps *caps)
+static void udb_get_caps(struct udb_buffer *buf, struct u_dma_buf_caps *caps)
 {
-	caps->flags = udb_capabilities();
+	caps->flags = udb_capabilities(buf);
 	caps->cache_alignment = dma_get_cache_alignment();
 }
 
@@ -100,6 +102,11 @@ long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 		ret = udb_fetch(file, FMODE_READ | FMODE_WRITE, cmd, arg, &data);
 		return ret ?: udb_claim_range(user, &data.claim_range);
 
+	case U_DMA_BUF_IOCTL_SET_MAP_MODE:
+		if (copy_from_user(&data.u64, arg, sizeof(data.u64)))
+			return -EFAULT;
+		return udb_set_map_mode(user, data.u64);
+
 	/* The others only read; their answer is copied below. */
 	case U_DMA_BUF_IOCTL_GET_DRV_INFO:
 		udb_get_drv_info(&data.drv_info);
@@ -120,7 +127,7 @@ long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 		udb_get_sync(buf, &data.sync_args);
 		break;
 	case U_DMA_BUF_IOCTL_GET_CAPS:
-		udb_get_caps(&data.caps);
+		udb_get_caps(buf, &data.caps);
 		break;
 	default:
 		return -ENOTTY;

@@ -75,7 +75,7 @@ static int udb_made_describe(struct device *dev, const struct udb_request *reque
 	}
 	if (mask)
 		properties[n++] = PROPERTY_ENTRY_U32("dma-mask", mask);
-	ret = device_create_managed_software_node(dev, properties, NULL);
+	ret = udb_add_properties(dev, properties);
 	kfree(bind);
 	return ret;
 }

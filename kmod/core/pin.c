@@ -44,7 +44,7 @@ static void udb_name_pin(struct udb_buffer *buf)
 	spin_lock(&buf->lock);
 	pin = list_first_entry_or_null(&buf->pins, struct udb_pin, link);
 	if (pin)
-		dev_warn(buf->dev, "removal waits for %s, which uses an exported dma-buf\n",
+		dev_warn(buf->own, "removal waits for %s, which uses an exported dma-buf\n",
 			 pin->dev ? dev_name(pin->dev) : "a kernel mapping");
 	spin_unlock(&buf->lock);
 }

@@ -41,10 +41,15 @@ struct udb_sync_settings udb_settings(struct udb_buffer *buf)
 	return sync;
 }
 
-/* Not beyond the end. One DMA address may stand for scattered memory. */
+/*
+ * Not beyond the end. One DMA address may stand for scattered memory. What has
+ * no cache needs nothing, and may have no struct page for the DMA API to look at.
+ */
 static void udb_sync_chunk(struct udb_buffer *buf, size_t offset, size_t size,
 			   enum dma_data_direction dir, bool for_device)
 {
+	if (buf->memory.uncached)
+		return;
 	while (size) {
 		size_t len = min(size, udb_memory_contiguous(&buf->memory, offset));
 		dma_addr_t addr = buf->memory.dma_addr + offset;

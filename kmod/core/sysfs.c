@@ -21,7 +21,7 @@ static DEVICE_ATTR_RO(ioctl_version);
 
 static ssize_t capabilities_show(struct device *dev, struct device_attribute *attr, char *text)
 {
-	return sysfs_emit(text, "0x%llx\n", udb_capabilities());
+	return sysfs_emit(text, "0x%llx\n", udb_capabilities(dev_get_drvdata(dev)));
 }
 static DEVICE_ATTR_RO(capabilities);
 
@@ -57,7 +57,9 @@ static DEVICE_ATTR_RO(dma_coherent);
 
 static ssize_t quirk_mmap_mode_show(struct device *dev, struct device_attribute *attr, char *text)
 {
-	return sysfs_emit(text, "%d\n", UDB_QUIRK_MMAP_MODE);
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	return sysfs_emit(text, "%u\n", buf->mmap_mode);
 }
 static DEVICE_ATTR_RO(quirk_mmap_mode);
 
