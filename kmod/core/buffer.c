@@ -79,6 +79,24 @@ static void udb_revoke(struct udb_buffer *buf)
 	down_write(&buf->life);
 	buf->gone = true;
 	up_write(&buf->life);
+	udb_lent_gone(buf);
+}
+
+/* As a removal begins, but for a buffer that nobody uses; else -EBUSY. */
+int udb_buffer_close(struct udb_buffer *buf)
+{
+	int ret = 0;
+
+	down_write(&buf->life);
+	spin_lock(&buf->lock);
+	/* The kernel's own mapping is one user. */
+	if (buf->users > (buf->vaddr ? 1 : 0))
+		ret = -EBUSY;
+	else
+		buf->gone = true;
+	spin_unlock(&buf->lock);
+	up_write(&buf->life);
+	return ret;
 }
 
 /*
@@ -117,12 +135,14 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	kref_init(&buf->ref);
 	init_rwsem(&buf->life);
 	spin_lock_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->uses);
+	INIT_LIST_HEAD(&buf->pins);
+	init_waitqueue_head(&buf->unpinned);
 	INIT_LIST_HEAD(&buf->bound);
 	buf->own = own;
 	buf->dev = dev;
 	buf->size = spec->size;
 	buf->sync = spec->sync;
-	buf->owner = U_DMA_BUF_OWNER_CPU;
 	buf->dma_mask_bits = fls64(dma_get_mask(dev));
 	buf->mmap_mode = spec->mmap_mode;
 	buf->coherent = dev_is_dma_coherent(dev);
@@ -290,6 +310,8 @@ void udb_buffer_retire(struct udb_buffer *buf)
 	device_unregister(buf->sys_dev);
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+	udb_wait_unpinned(buf);
+	udb_memory_vunmap(&buf->memory, buf->vaddr);
 	udb_memory_free(buf);
 }
 

@@ -50,7 +50,7 @@ static int udb_file_release(struct inode *inode, struct file *file)
 {
 	struct udb_file *user = file->private_data;
 
-	udb_user_put(user->buf, file);
+	udb_user_put(user->buf, user);
 	udb_put(user->buf);
 	kfree(user);
 	return 0;
@@ -113,9 +113,12 @@ static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *i
 		ret = udb_enter(buf);
 		if (ret)
 			break;
-		got = udb_copy_chunk(buf, offset + done, iter, want, write);
+		ret = udb_check_claims(buf, user, offset + done, want);
+		got = ret ? 0 : udb_copy_chunk(buf, offset + done, iter, want, write);
 		udb_leave(buf);
 		done += got;
+		if (ret)
+			break;
 		tries = got ? 0 : tries + 1;
 
 		cond_resched();
@@ -145,13 +148,13 @@ static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool writ
 	size = min_t(u64, size, buf->size - pos);
 
 	if (sync) {
-		ret = udb_sync_memory(buf, pos, size, dir, false);
+		ret = udb_sync_memory(buf, user, pos, size, dir, false);
 		if (ret)
 			return ret;
 	}
 	done = udb_copy(user, pos, iter, size, write);
 	if (sync) {
-		ret = udb_sync_memory(buf, pos, size, dir, true);
+		ret = udb_sync_memory(buf, user, pos, size, dir, true);
 		if (ret && done >= 0)
 			done = ret;
 	}

@@ -18,6 +18,7 @@ static int udb_probe(struct platform_device *pdev)
 	int ret = udb_buffer_create(&pdev->dev);
 
 	udb_params_probed(&pdev->dev, ret);
+	udb_made_probed(&pdev->dev, ret);
 	return ret;
 }
 
@@ -74,6 +75,9 @@ static int __init udb_init(void)
 	ret = udb_chrdev_start();
 	if (ret)
 		goto err_params;
+	ret = udb_manager_init();
+	if (ret)
+		pr_warn(UDB_NAME ": no manager: error %d\n", ret);
 	return 0;
 
 err_params:
@@ -94,6 +98,8 @@ module_init(udb_init);
 
 static void __exit udb_exit(void)
 {
+	udb_manager_exit();
+	udb_made_remove_all();
 	udb_params_remove();
 	platform_driver_unregister(&udb_driver);
 	udb_parent_exit();

@@ -11,6 +11,7 @@
 #include <linux/of_reserved_mem.h>
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 
 #include "compat.h"
@@ -343,7 +344,7 @@ int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec)
 	if (ret)
 		goto err_memory;
 	/* It was zeroed through the cache. */
-	ret = udb_sync_memory(buf, 0, mem->size, DMA_BIDIRECTIONAL, true);
+	ret = udb_sync_memory(buf, NULL, 0, mem->size, DMA_BIDIRECTIONAL, true);
 	if (ret)
 		goto err_memory;
 	return 0;
@@ -354,6 +355,31 @@ err_memory:
 err_region:
 	udb_region_exit(buf);
 	return ret;
+}
+
+/* A mapping for the kernel, or NULL. */
+void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size)
+{
+	size_t i, count = size >> PAGE_SHIFT;
+	struct page **pages;
+	void *vaddr;
+
+	if (mem->uncached)
+		return mem->uncached + offset;
+	pages = kvmalloc_array(count, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	for (i = 0; i < count; i++)
+		pages[i] = pfn_to_page(udb_memory_pfn(mem, offset + (i << PAGE_SHIFT)));
+	vaddr = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return vaddr;
+}
+
+void udb_memory_vunmap(const struct udb_memory *mem, void *vaddr)
+{
+	if (!mem->uncached)
+		vunmap(vaddr);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/sizes.h>
+#include <linux/slab.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -131,8 +132,8 @@ static vm_fault_t udb_insert_counted(const struct udb_window *w, unsigned long f
 
 static vm_fault_t udb_fault(struct vm_fault *vmf)
 {
-	struct udb_file *user = vmf->vma->vm_private_data;
-	struct udb_buffer *buf = user->buf;
+	struct udb_use *use = vmf->vma->vm_private_data;
+	struct udb_buffer *buf = use->user->buf;
 	vm_fault_t ret = VM_FAULT_SIGBUS;
 	struct udb_window window;
 
@@ -148,6 +149,23 @@ static vm_fault_t udb_fault(struct vm_fault *vmf)
 	return ret;
 }
 
+/* A part of the VMA becomes one of its own, or moves. */
+static void udb_vma_open(struct vm_area_struct *vma)
+{
+	struct udb_use *use = vma->vm_private_data;
+
+	refcount_inc(&use->vmas);
+}
+
+static void udb_vma_close(struct vm_area_struct *vma)
+{
+	struct udb_use *use = vma->vm_private_data;
+
+	if (!refcount_dec_and_test(&use->vmas))
+		return;
+	udb_use_end(use);
+	kfree(use);
+}
 #ifdef UDB_HAS_HUGE_PFNS
 static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory *mem)
 {
@@ -170,8 +188,8 @@ static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory 
 
 static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
-	struct udb_file *user = vmf->vma->vm_private_data;
-	struct udb_buffer *buf = user->buf;
+	struct udb_use *use = vmf->vma->vm_private_data;
+	struct udb_buffer *buf = use->user->buf;
 	vm_fault_t ret;
 
 	if (order != PMD_ORDER)
@@ -185,6 +203,8 @@ static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
 #endif
 
 static const struct vm_operations_struct udb_vm_ops = {
+	.open = udb_vma_open,
+	.close = udb_vma_close,
 	.fault = udb_fault,
 #ifdef UDB_HAS_HUGE_PFNS
 	.huge_fault = udb_huge_fault,
@@ -281,8 +301,9 @@ static int udb_empty_coherent(struct udb_buffer *buf)
  * Once: what lies in the cache would be missed by the new mapping, or hide
  * later what is written through it.
  */
-static int udb_empty_cache(struct udb_buffer *buf)
+static int udb_empty_cache(struct udb_file *user)
 {
+	struct udb_buffer *buf = user->buf;
 	size_t size = buf->memory.size;
 	int ret;
 
@@ -291,8 +312,8 @@ static int udb_empty_cache(struct udb_buffer *buf)
 	if (buf->coherent) {
 		ret = udb_empty_coherent(buf);
 	} else {
-		ret = udb_sync_memory(buf, 0, size, DMA_BIDIRECTIONAL, true);
-		ret = ret ?: udb_sync_memory(buf, 0, size, DMA_FROM_DEVICE, false);
+		ret = udb_sync_memory(buf, user, 0, size, DMA_BIDIRECTIONAL, true);
+		ret = ret ?: udb_sync_memory(buf, user, 0, size, DMA_FROM_DEVICE, false);
 	}
 	if (!ret)
 		WRITE_ONCE(buf->cache_emptied, true);
@@ -346,28 +367,52 @@ int udb_mmap(struct file *file, struct vm_area_struct *vma)
 	struct udb_file *user = file->private_data;
 	struct udb_buffer *buf = user->buf;
 	unsigned long pages = PAGE_ALIGN(buf->size) >> PAGE_SHIFT;
-	unsigned int map = udb_map_mode(user, file);
-	int ret = udb_check(buf);
 
-	if (ret)
-		return ret;
+	if (vma->vm_pgoff == U_DMA_BUF_MMAP_LENT >> PAGE_SHIFT)
+		return udb_lent_mmap(user, vma);
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;
 	/* A private mapping would copy on write, which the device never sees. */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
+	return udb_mmap_use(user, file, vma);
+}
+
+/*
+ * Of pages inside the buffer. file: with the flags that say how to map; the VMA
+ * holds it, it holds user's file, and that the buffer.
+ */
+int udb_mmap_use(struct udb_file *user, struct file *file, struct vm_area_struct *vma)
+{
+	struct udb_buffer *buf = user->buf;
+	unsigned int map = udb_map_mode(user, file);
+	struct udb_use *use;
+	int ret;
+
+	use = kzalloc(sizeof(*use), GFP_KERNEL_ACCOUNT);
+	if (!use)
+		return -ENOMEM;
+	ret = udb_use_begin(use, user, (u64)vma->vm_pgoff << PAGE_SHIFT,
+			    vma->vm_end - vma->vm_start);
+	if (ret)
+		goto err_free;
 
 	if (buf->memory.uncached && map == U_DMA_BUF_MAP_CACHED)
 		map = UDB_MAP_COHERENT;
 	if (map != U_DMA_BUF_MAP_CACHED && udb_can_map_uncached(buf)) {
-		ret = udb_empty_cache(buf);
+		ret = udb_empty_cache(user);
 		if (ret)
-			return ret;
+			goto err_use;
 		vma->vm_page_prot = udb_map_prot(map, vma->vm_page_prot);
 	}
 	udb_vm_flags_set(vma, udb_vm_flags(user) | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY);
-	/* The VMA holds the file. */
-	vma->vm_private_data = user;
+	vma->vm_private_data = use;
 	vma->vm_ops = &udb_vm_ops;
 	return 0;
+
+err_use:
+	udb_use_end(use);
+err_free:
+	kfree(use);
+	return ret;
 }

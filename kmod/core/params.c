@@ -18,7 +18,7 @@ int udb_info_enable = UDB_INFO_INSTALL;
 module_param_named(info_enable, udb_info_enable, int, 0644);
 MODULE_PARM_DESC(info_enable, "Log: 1 install and remove, 2 DMA details, 4 build configuration (sum; default 1)");
 
-static int udb_dma_mask_bit = 32;
+int udb_dma_mask_bit = 32;
 module_param_named(dma_mask_bit, udb_dma_mask_bit, int, 0444);
 MODULE_PARM_DESC(dma_mask_bit, "Bits in the DMA mask of buffers not from the device tree (12...64, default 32)");
 

@@ -12,8 +12,6 @@
 
 #include "udb.h"
 
-#define UDB_NAME_MAX 63
-
 /* Leaves *value alone if there is no such property. */
 static int udb_read_u32(struct device *dev, const char *property,
 			u32 min, u32 max, u32 *value)

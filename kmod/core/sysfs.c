@@ -67,7 +67,7 @@ static ssize_t sync_owner_show(struct device *dev, struct device_attribute *attr
 {
 	struct udb_buffer *buf = dev_get_drvdata(dev);
 
-	return sysfs_emit(text, "%u\n", READ_ONCE(buf->owner));
+	return sysfs_emit(text, "%u\n", udb_owner(buf));
 }
 static DEVICE_ATTR_RO(sync_owner);
 
@@ -102,11 +102,15 @@ static ssize_t sync_##field##_store(struct device *dev,				\
 										\
 	if (ret)								\
 		return ret;							\
-	spin_lock(&buf->lock);							\
-	buf->sync.field = value;						\
-	spin_unlock(&buf->lock);						\
+	ret = udb_settings_enter(buf, NULL);					\
+	if (!ret) {								\
+		spin_lock(&buf->lock);						\
+		buf->sync.field = value;					\
+		spin_unlock(&buf->lock);					\
+		udb_leave(buf);							\
+	}									\
 	udb_user_put(buf, NULL);						\
-	return len;								\
+	return ret ?: len;							\
 }										\
 static DEVICE_ATTR(sync_##field, 0664, sync_##field##_show, sync_##field##_store)
 
@@ -115,7 +119,7 @@ UDB_SETTING(offset, "0x%llx", U64_MAX);
 UDB_SETTING(size, "%llu", U64_MAX);
 UDB_SETTING(direction, "%u", U_DMA_BUF_FROM_DEVICE);
 
-static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, bool for_device)
+static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, u32 command)
 {
 	struct udb_buffer *buf = dev_get_drvdata(dev);
 	u64 value;
@@ -123,7 +127,7 @@ static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, 
 
 	if (ret)
 		return ret;
-	ret = udb_sync_value(buf, value, for_device);
+	ret = udb_sync_value(buf, NULL, value, command);
 	udb_user_put(buf, NULL);
 	return ret ?: len;
 }
@@ -137,14 +141,14 @@ static ssize_t udb_pending_show(struct device *dev, struct device_attribute *att
 static ssize_t sync_for_cpu_store(struct device *dev, struct device_attribute *attr,
 				  const char *text, size_t len)
 {
-	return udb_store_sync(dev, text, len, false);
+	return udb_store_sync(dev, text, len, U_DMA_BUF_SYNC_FOR_CPU);
 }
 static DEVICE_ATTR(sync_for_cpu, 0664, udb_pending_show, sync_for_cpu_store);
 
 static ssize_t sync_for_device_store(struct device *dev, struct device_attribute *attr,
 				     const char *text, size_t len)
 {
-	return udb_store_sync(dev, text, len, true);
+	return udb_store_sync(dev, text, len, U_DMA_BUF_SYNC_FOR_DEVICE);
 }
 static DEVICE_ATTR(sync_for_device, 0664, udb_pending_show, sync_for_device_store);
 
