@@ -7,6 +7,7 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/utsname.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -135,11 +136,11 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	kref_init(&buf->ref);
 	init_rwsem(&buf->life);
 	spin_lock_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->bound);
+	buf->own = own;
 	INIT_LIST_HEAD(&buf->uses);
 	INIT_LIST_HEAD(&buf->pins);
 	init_waitqueue_head(&buf->unpinned);
-	INIT_LIST_HEAD(&buf->bound);
-	buf->own = own;
 	buf->dev = dev;
 	buf->size = spec->size;
 	buf->sync = spec->sync;

@@ -50,49 +50,6 @@ static inline void udb_vm_flags_set(struct vm_area_struct *vma, unsigned long fl
 #define UDB_MAX_BLOCK (PAGE_SIZE << (MAX_ORDER - 1))
 #endif
 
-/*
- * dma_buf_ops.vmap and .vunmap, made of vmap(dmabuf), which gives an address or
- * an error pointer, and vunmap(dmabuf).
- */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
-#include <linux/iosys-map.h>
-
-#define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
-static int vmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
-{										\
-	void *vaddr = vmap(dmabuf);						\
-										\
-	if (IS_ERR(vaddr))							\
-		return PTR_ERR(vaddr);						\
-	iosys_map_set_vaddr(map, vaddr);					\
-	return 0;								\
-}										\
-										\
-static void vunmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
-{										\
-	vunmap(dmabuf);								\
-}
-#else
-#define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
-static void *vmap##_op(struct dma_buf *dmabuf)					\
-{										\
-	void *vaddr = vmap(dmabuf);						\
-										\
-	return IS_ERR(vaddr) ? NULL : vaddr;					\
-}										\
-										\
-static void vunmap##_op(struct dma_buf *dmabuf, void *vaddr)			\
-{										\
-	vunmap(dmabuf);								\
-}
-#endif
-
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-#define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
-#else
-#define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
-#endif
-
 /* Memory that an IOMMU makes contiguous; before 5.13 there is none. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 13, 0)
 static inline struct sg_table *udb_alloc_noncontiguous(struct device *dev, size_t size)
@@ -208,6 +165,49 @@ static inline unsigned long udb_huge_unmapped_area(struct file *file, unsigned l
 	return current->mm->get_unmapped_area(file, addr, len, pgoff, flags);
 #endif
 }
+
+/*
+ * dma_buf_ops.vmap and .vunmap, made of vmap(dmabuf), which gives an address or
+ * an error pointer, and vunmap(dmabuf).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#include <linux/iosys-map.h>
+
+#define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
+static int vmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
+{										\
+	void *vaddr = vmap(dmabuf);						\
+										\
+	if (IS_ERR(vaddr))							\
+		return PTR_ERR(vaddr);						\
+	iosys_map_set_vaddr(map, vaddr);					\
+	return 0;								\
+}										\
+										\
+static void vunmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
+{										\
+	vunmap(dmabuf);								\
+}
+#else
+#define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
+static void *vmap##_op(struct dma_buf *dmabuf)					\
+{										\
+	void *vaddr = vmap(dmabuf);						\
+										\
+	return IS_ERR(vaddr) ? NULL : vaddr;					\
+}										\
+										\
+static void vunmap##_op(struct dma_buf *dmabuf, void *vaddr)			\
+{										\
+	vunmap(dmabuf);								\
+}
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
+#else
+#define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
+#endif
 
 /* What a platform driver's remove function returns. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)

@@ -19,6 +19,7 @@
 #include <linux/slab.h>
 #include <linux/stddef.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -66,9 +67,6 @@ static int udb_fill_table(const struct udb_export *export, struct device *dev,
 	size_t offset, len;
 	int ret;
 
-	/* Which may not be pages that the kernel knows. */
-	if (mem->uncached)
-		return -EOPNOTSUPP;
 	for (offset = export->use.offset; offset < end; offset += len) {
 		len = udb_entry_len(mem, dev, offset, end - offset);
 		if (!len)
@@ -202,7 +200,7 @@ static int udb_export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
 	vma->vm_pgoff += export->use.offset >> PAGE_SHIFT;
-	return udb_mmap_use(export->use.user, dmabuf->file, vma);
+	return udb_mmap_use(export->use.user, dmabuf->file->f_flags, vma);
 }
 
 /* The core calls it once for any number of users. */
@@ -225,10 +223,8 @@ static void udb_vunmap(struct dma_buf *dmabuf)
 {
 	struct udb_export *export = dmabuf->priv;
 
-	struct udb_buffer *buf = export->use.user->buf;
-
-	udb_memory_vunmap(&buf->memory, export->vaddr);
-	udb_unpin(buf, &export->vmap_pin);
+	udb_memory_vunmap(&export->use.user->buf->memory, export->vaddr);
+	udb_unpin(export->use.user->buf, &export->vmap_pin);
 }
 
 UDB_DMA_BUF_VMAP_OPS(udb_vmap, udb_vunmap)
@@ -306,6 +302,9 @@ static int udb_export_check(struct file *file, const struct u_dma_buf_export_arg
 	if (!args->size || !PAGE_ALIGNED(args->offset | args->size) ||
 	    !udb_range_ok(user->buf->size, args->offset, args->size))
 		return -EINVAL;
+	/* No pages that another device could be given. */
+	if (user->buf->memory.uncached)
+		return -EOPNOTSUPP;
 	if ((access != O_WRONLY && !(file->f_mode & FMODE_READ)) ||
 	    (access != O_RDONLY && !(file->f_mode & FMODE_WRITE)))
 		return -EBADF;

@@ -116,6 +116,8 @@ static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *i
 		ret = udb_check_claims(buf, user, offset + done, want);
 		got = ret ? 0 : udb_copy_chunk(buf, offset + done, iter, want, write);
 		udb_leave(buf);
+		if (ret)
+			break;
 		done += got;
 		if (ret)
 			break;

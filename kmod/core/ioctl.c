@@ -48,9 +48,11 @@ u64 udb_capabilities(const struct udb_buffer *buf)
 	u64 flags = U_DMA_BUF_CAP_CLAIM | U_DMA_BUF_CAP_CLAIM_RANGE | U_DMA_BUF_CAP_SYNC_BATCH |
 		    U_DMA_BUF_CAP_LENT | U_DMA_BUF_CAP_MAP_MODE;
 
+	if (buf->memory.uncached)
+		return flags;
 	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
 		flags |= U_DMA_BUF_CAP_EXPORT;
-	if (IS_ENABLED(CONFIG_ARM64) && !buf->coherent && !buf->memory.uncached)
+	if (IS_ENABLED(CONFIG_ARM64) && !buf->coherent)
 		flags |= U_DMA_BUF_CAP_USER_SYNC;
 	return flags;
 }

@@ -357,7 +357,7 @@ err_region:
 	return ret;
 }
 
-/* A mapping for the kernel, or NULL. */
+/* A mapping for the kernel, to be ended with udb_memory_vunmap(), or NULL. */
 void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size)
 {
 	size_t i, count = size >> PAGE_SHIFT;

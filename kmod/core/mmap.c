@@ -149,23 +149,6 @@ static vm_fault_t udb_fault(struct vm_fault *vmf)
 	return ret;
 }
 
-/* A part of the VMA becomes one of its own, or moves. */
-static void udb_vma_open(struct vm_area_struct *vma)
-{
-	struct udb_use *use = vma->vm_private_data;
-
-	refcount_inc(&use->vmas);
-}
-
-static void udb_vma_close(struct vm_area_struct *vma)
-{
-	struct udb_use *use = vma->vm_private_data;
-
-	if (!refcount_dec_and_test(&use->vmas))
-		return;
-	udb_use_end(use);
-	kfree(use);
-}
 #ifdef UDB_HAS_HUGE_PFNS
 static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory *mem)
 {
@@ -201,6 +184,23 @@ static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
 	return ret;
 }
 #endif
+/* A part of the VMA becomes one of its own, or moves. */
+static void udb_vma_open(struct vm_area_struct *vma)
+{
+	struct udb_use *use = vma->vm_private_data;
+
+	refcount_inc(&use->vmas);
+}
+
+static void udb_vma_close(struct vm_area_struct *vma)
+{
+	struct udb_use *use = vma->vm_private_data;
+
+	if (!refcount_dec_and_test(&use->vmas))
+		return;
+	udb_use_end(use);
+	kfree(use);
+}
 
 static const struct vm_operations_struct udb_vm_ops = {
 	.open = udb_vma_open,
@@ -214,7 +214,7 @@ static const struct vm_operations_struct udb_vm_ops = {
 /* What a mapping of this file is to be: U_DMA_BUF_MAP_*, or this. */
 #define UDB_MAP_COHERENT (U_DMA_BUF_MAP_WRITE_COMBINED + 1)
 
-static unsigned int udb_map_mode(struct udb_file *user, struct file *file)
+static unsigned int udb_map_mode(struct udb_file *user, unsigned int flags)
 {
 	static const unsigned int modes[] = {
 		U_DMA_BUF_MAP_CACHED, U_DMA_BUF_MAP_UNCACHED,
@@ -229,7 +229,7 @@ static unsigned int udb_map_mode(struct udb_file *user, struct file *file)
 	/* Then the DMA API has the last word. */
 	if (buf->mmap_mode == UDB_MMAP_OFF && !buf->coherent)
 		return UDB_MAP_COHERENT;
-	if ((sync & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC))
+	if ((sync & UDB_SYNC_MODE_ALWAYS) || (flags & O_DSYNC))
 		return modes[sync & UDB_SYNC_MODE_MASK];
 	return U_DMA_BUF_MAP_CACHED;
 }
@@ -375,44 +375,38 @@ int udb_mmap(struct file *file, struct vm_area_struct *vma)
 	/* A private mapping would copy on write, which the device never sees. */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	return udb_mmap_use(user, file, vma);
+	return udb_mmap_use(user, file->f_flags, vma);
 }
 
-/*
- * Of pages inside the buffer. file: with the flags that say how to map; the VMA
- * holds it, it holds user's file, and that the buffer.
- */
-int udb_mmap_use(struct udb_file *user, struct file *file, struct vm_area_struct *vma)
+/* Of pages inside the buffer; the VMA holds user's file, which holds the buffer. */
+int udb_mmap_use(struct udb_file *user, unsigned int flags, struct vm_area_struct *vma)
 {
+	unsigned int map = udb_map_mode(user, flags);
 	struct udb_buffer *buf = user->buf;
-	unsigned int map = udb_map_mode(user, file);
 	struct udb_use *use;
 	int ret;
-
-	use = kzalloc(sizeof(*use), GFP_KERNEL_ACCOUNT);
-	if (!use)
-		return -ENOMEM;
-	ret = udb_use_begin(use, user, (u64)vma->vm_pgoff << PAGE_SHIFT,
-			    vma->vm_end - vma->vm_start);
-	if (ret)
-		goto err_free;
 
 	if (buf->memory.uncached && map == U_DMA_BUF_MAP_CACHED)
 		map = UDB_MAP_COHERENT;
 	if (map != U_DMA_BUF_MAP_CACHED && udb_can_map_uncached(buf)) {
 		ret = udb_empty_cache(user);
 		if (ret)
-			goto err_use;
+			return ret;
 		vma->vm_page_prot = udb_map_prot(map, vma->vm_page_prot);
 	}
+
+	use = kzalloc(sizeof(*use), GFP_KERNEL_ACCOUNT);
+	if (!use)
+		return -ENOMEM;
+	ret = udb_use_begin(use, user, (u64)vma->vm_pgoff << PAGE_SHIFT,
+			    vma->vm_end - vma->vm_start);
+	if (ret) {
+		kfree(use);
+		return ret;
+	}
+
 	udb_vm_flags_set(vma, udb_vm_flags(user) | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY);
 	vma->vm_private_data = use;
 	vma->vm_ops = &udb_vm_ops;
 	return 0;
-
-err_use:
-	udb_use_end(use);
-err_free:
-	kfree(use);
-	return ret;
 }

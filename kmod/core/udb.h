@@ -132,7 +132,6 @@ struct udb_buffer {
 	struct device *own;		/* our platform device */
 	struct device *dev;		/* whom the memory is for: own, or parent */
 	struct udb_memory memory;
-	void *vaddr;			/* in_kernel.c */
 
 	struct device *parent;		/* referenced; or NULL */
 	struct list_head bound;		/* parent.c */
@@ -158,6 +157,7 @@ struct udb_buffer {
 	struct udb_file *claimant;	/* of the whole */
 	struct list_head uses;
 	struct list_head pins;
+	void *vaddr;			/* in_kernel.c */
 	wait_queue_head_t unpinned;
 };
 
@@ -190,8 +190,8 @@ struct udb_pin {
 
 /* params.c */
 extern int udb_info_enable;
-extern int udb_dma_mask_bit;
 extern int udb_quirk_mmap_mode;
+extern int udb_dma_mask_bit;
 void udb_params_reserve(void);
 int udb_params_create(void);
 void udb_params_remove(void);
@@ -218,8 +218,8 @@ void udb_spec_release(struct udb_spec *spec);
 /* buffer.c */
 int udb_buffer_create(struct device *dev);
 void udb_buffer_remove(struct device *dev);
-int udb_buffer_close(struct udb_buffer *buf);
 void udb_buffer_retire(struct udb_buffer *buf);
+int udb_buffer_close(struct udb_buffer *buf);
 void udb_put(struct udb_buffer *buf);
 int udb_enter(struct udb_buffer *buf);
 void udb_leave(struct udb_buffer *buf);
@@ -276,7 +276,7 @@ dev_t udb_devt(int minor);
 
 /* mmap.c */
 int udb_mmap(struct file *file, struct vm_area_struct *vma);
-int udb_mmap_use(struct udb_file *user, struct file *file, struct vm_area_struct *vma);
+int udb_mmap_use(struct udb_file *user, unsigned int flags, struct vm_area_struct *vma);
 int udb_set_map_mode(struct udb_file *user, u64 mode);
 unsigned long udb_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
 				    unsigned long pgoff, unsigned long flags);

@@ -4,12 +4,17 @@
 //!
 //! It starts itself again in other roles, for what takes another process.
 
+mod claims;
 mod edu;
 mod errors;
+mod export;
+mod manager;
 mod module;
 mod ownership;
 mod programs;
 mod random;
+mod raw;
+mod sync;
 mod zdma;
 
 use std::{
@@ -33,6 +38,9 @@ fn main() -> ExitCode {
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["lend", name] => claims::lend(name),
+        ["touch-export", name] => export::touch_when_told(name),
+        ["endless-sync", name] => sync::endless(name),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -55,6 +63,11 @@ fn run(board: &str) -> ExitCode {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+
+    sync::tests(run, PAIR[0]);
+    claims::tests(run, PAIR[0]);
+    manager::tests(run);
+    export::tests(run, PAIR[0]);
 
     match board {
         "versal" => {
