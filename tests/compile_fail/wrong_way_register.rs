@@ -1,16 +1,21 @@
-//! Registers are read and written only as they were declared.
-use udmabuf_uio::{Block, ReadOnly, Register, Registers, WriteOnly};
+//! Registers are accessed only as they were declared.
+use udmabuf_uio::Registers;
 
-enum Dma {}
-impl Block for Dma {
-    const SIZE: usize = 8;
+udmabuf_uio::block! {
+    struct Dma: 0x10 bytes {
+        0x0 => DOORBELL: WriteOnly<u32>,
+        0x4 => STATUS: ReadOnly<u32>,
+        0x8 => INTERRUPTS: WriteEffect<u32>,
+        0xc => FIFO: ReadEffect<u32>,
+    }
 }
-const DOORBELL: Register<Dma, u32, WriteOnly> = Register::at(0);
-const STATUS: Register<Dma, u32, ReadOnly> = Register::at(4);
 
 fn main() {}
 
-fn mix_up(registers: &Registers<Dma>) {
-    registers.write(STATUS, 1);
-    registers.read(DOORBELL);
+fn mix_up(registers: &mut Registers<Dma>) {
+    registers.write(Dma::STATUS, 1);
+    registers.read(Dma::DOORBELL);
+    registers.modify(Dma::INTERRUPTS, |interrupts| interrupts | 1);
+    registers.read(Dma::FIFO);
+    registers.take(Dma::STATUS);
 }

@@ -1,14 +1,17 @@
 //! One function a command of the device file.
 #![allow(unsafe_code, reason = "the one place where the ioctls are made")]
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::{
-    io::Result,
+    fs::OFlags,
+    io::{Errno, Result},
     ioctl::{Opcode, Updater, ioctl},
 };
 
-use crate::abi::{self, DevInfo, Direction, SetSync};
+use crate::abi::{
+    self, Caps, ClaimRange, DevInfo, Direction, DrvInfo, ExportArgs, SyncArgs, SyncBatch, SyncRange,
+};
 
 /// Makes a command whose argument is one structure that the kernel reads or
 /// fills.
@@ -21,13 +24,63 @@ fn call<const OPCODE: Opcode, T: Copy>(fd: BorrowedFd<'_>, mut argument: T) -> R
     // SAFETY: each caller below pairs an opcode with the type that it was made
     // from, of which any bytes are a value.
     let command = unsafe { Updater::<OPCODE, T>::new(&mut argument) };
-    // SAFETY: the kernel accesses that argument and, for a sync, the cache lines
-    // of the buffer behind the file. That the file is a u-dma-buf is not known
+    // SAFETY: the kernel accesses that argument, reads the array that a
+    // `SyncBatch` leads to (`sync_batch` borrows it) and, for a sync, accesses
+    // the cache lines of the buffer behind the file. That the file is a u-dma-buf is not known
     // here; on another one, these numbers are no command (ENOTTY), which is
     // what the kernel's `Documentation/userspace-api/ioctl/ioctl-number.rst`
     // is kept for.
     unsafe { ioctl(fd, command) }?;
     Ok(argument)
+}
+
+/// What the driver is: its version and features.
+///
+/// # Errors
+/// `NOTTY`: not a `u-dma-buf` file, or a driver older than 5.0. `NODEV`: the
+/// device is gone.
+pub fn driver_info(fd: BorrowedFd<'_>) -> Result<DrvInfo> {
+    call::<{ abi::GET_DRV_INFO }, _>(fd, DrvInfo::default())
+}
+
+/// The size in bytes.
+///
+/// # Errors
+/// As [`driver_info`].
+pub fn size(fd: BorrowedFd<'_>) -> Result<u64> {
+    call::<{ abi::GET_SIZE }, _>(fd, 0)
+}
+
+/// Where the device finds the first byte.
+///
+/// # Errors
+/// As [`driver_info`].
+pub fn dma_addr(fd: BorrowedFd<'_>) -> Result<u64> {
+    call::<{ abi::GET_DMA_ADDR }, _>(fd, 0)
+}
+
+/// Who has the buffer, `abi::OWNER_*`.
+///
+/// # Errors
+/// As [`driver_info`].
+pub fn sync_owner(fd: BorrowedFd<'_>) -> Result<u32> {
+    call::<{ abi::GET_SYNC_OWNER }, _>(fd, 0)
+}
+
+/// The stored range, direction and mode, and the owner.
+///
+/// # Errors
+/// As [`driver_info`].
+pub fn sync_settings(fd: BorrowedFd<'_>) -> Result<SyncArgs> {
+    call::<{ abi::GET_SYNC }, _>(fd, SyncArgs::default())
+}
+
+/// What the driver offers for this buffer.
+///
+/// # Errors
+/// As [`driver_info`]; a driver without capabilities gives `NOTTY`.
+pub fn capabilities(fd: BorrowedFd<'_>) -> Result<Caps> {
+    call::<{ abi::GET_CAPS }, _>(fd, Caps::default())
 }
 
 /// What the buffer is: its size, bus address and coherence.
@@ -50,6 +103,78 @@ pub fn device_info(fd: BorrowedFd<'_>) -> Result<DevInfo> {
 pub fn claim(fd: BorrowedFd<'_>, adopt: bool) -> Result<()> {
     let flags = if adopt { abi::CLAIM_ADOPT } else { 0 };
     call::<{ abi::CLAIM }, _>(fd, flags).map(drop)
+}
+
+/// Makes this open file the only user of `size` bytes at `offset`, whole pages,
+/// until it is closed and its mappings are gone. With `adopt` the caller vouches
+/// that no device accesses the buffer.
+///
+/// # Errors
+/// Those of [`claim`], where `BUSY` is another file's claim, mapping or export of
+/// any of it. `INVAL`: empty, not whole pages, or not inside the buffer.
+pub fn claim_range(fd: BorrowedFd<'_>, offset: u64, size: u64, adopt: bool) -> Result<()> {
+    let flags = if adopt { abi::CLAIM_ADOPT } else { 0 };
+    call::<{ abi::CLAIM_RANGE }, _>(fd, ClaimRange { offset, size, flags }).map(drop)
+}
+
+/// Makes a dma-buf of `size` bytes at `offset`, whole pages, and says where the
+/// device finds its first byte. Of `flags` `CLOEXEC`, `SYNC` and the access mode
+/// are known.
+///
+/// # Errors
+/// `INVAL`: the range is empty, not whole pages or not inside the buffer; other
+/// flags. `BADF`: writing is asked for, and the file is not open for it. `BUSY`:
+/// another file has claimed the range. `NXIO`: a kernel without dma-buf.
+pub fn export(fd: BorrowedFd<'_>, flags: OFlags, offset: u64, size: u64) -> Result<(OwnedFd, u64)> {
+    let flags = flags.bits().into();
+    let args = ExportArgs { flags, size, offset, dma_addr: 0, fd: -1 };
+    let args = call::<{ abi::EXPORT }, _>(fd, args)?;
+    if args.fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: the call succeeded, so the kernel has just put this descriptor
+    // into the table, for the caller alone.
+    let dma_buf = unsafe { OwnedFd::from_raw_fd(args.fd) };
+    Ok((dma_buf, args.dma_addr))
+}
+
+/// Syncs many ranges, in order; all are checked before the first is done.
+///
+/// # Errors
+/// `INVAL`: an unknown command or direction, more than [`abi::SYNC_BATCH_MAX`]
+/// ranges, or one that is not inside the buffer. `BUSY`: another file has
+/// claimed one of them. `NOTTY`: a driver without batches.
+pub fn sync_batch(fd: BorrowedFd<'_>, ranges: &[SyncRange]) -> Result<()> {
+    let count = u32::try_from(ranges.len()).map_err(|_| Errno::INVAL)?;
+    let address = ranges.as_ptr().expose_provenance();
+    let ranges = u64::try_from(address).map_err(|_| Errno::INVAL)?;
+    call::<{ abi::SYNC_BATCH }, _>(fd, SyncBatch { ranges, count, flags: 0 }).map(drop)
+}
+
+/// How mappings made through this file from now on reach memory, `abi::MAP_*`.
+///
+/// # Errors
+/// `INVAL`: not one of them. `OPNOTSUPP`: this memory cannot be mapped so.
+/// `NOTTY`: a driver without map modes.
+pub fn set_map_mode(fd: BorrowedFd<'_>, mode: u64) -> Result<()> {
+    call::<{ abi::SET_MAP_MODE }, _>(fd, mode).map(drop)
+}
+
+/// Hands memory to the device by a sync value, as existing programs have it:
+/// 0 nothing, 1 the stored range, else a range of its own.
+///
+/// # Errors
+/// `INVAL`: the range is not inside the buffer.
+pub fn sync_value_for_device(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
+    call::<{ abi::SET_SYNC_FOR_DEVICE }, _>(fd, value).map(drop)
+}
+
+/// Hands memory to the CPU by a sync value; see [`sync_value_for_device`].
+///
+/// # Errors
+/// `INVAL`: the range is not inside the buffer.
+pub fn sync_value_for_cpu(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
+    call::<{ abi::SET_SYNC_FOR_CPU }, _>(fd, value).map(drop)
 }
 
 /// Hands `size` bytes at `offset` to the device: what the CPU wrote reaches
@@ -88,5 +213,14 @@ fn set_sync(
     size: u64,
 ) -> Result<()> {
     let flags = command | (direction as u64) << abi::SYNC_DIRECTION_SHIFT;
-    call::<{ abi::SET_SYNC }, _>(fd, SetSync { flags, size, offset }).map(drop)
+    set_sync_settings(fd, SyncArgs { flags, size, offset })
+}
+
+/// Stores settings for the whole buffer and, if there is a command, syncs.
+///
+/// # Errors
+/// `INVAL`, with nothing stored: a mode above 7, or a command for a range that
+/// is not inside the buffer.
+pub fn set_sync_settings(fd: BorrowedFd<'_>, args: SyncArgs) -> Result<()> {
+    call::<{ abi::SET_SYNC }, _>(fd, args).map(drop)
 }

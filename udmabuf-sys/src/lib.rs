@@ -17,5 +17,6 @@
 
 pub mod abi;
 pub mod ioctl;
+pub mod manager;
 pub mod map;
 pub mod sysfs;

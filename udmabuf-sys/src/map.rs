@@ -1,8 +1,12 @@
-//! The buffer's memory in this process.
+//! The buffer's memory in this process, and the page by which a claimant counts
+//! what is at the device.
+#![allow(unsafe_code, reason = "makes a reference to a mapped page of atomics")]
 
 use std::{io, os::fd::BorrowedFd, ptr::NonNull};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::abi::{Lent, MMAP_LENT};
 
 /// A shared, writable mapping of a whole buffer, unmapped on drop and not
 /// inherited over `fork`.
@@ -48,5 +52,37 @@ impl Mapping {
     #[allow(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// The mapped page of [`Lent`], for the claimant of a whole buffer. It stays
+/// valid when the buffer is removed.
+///
+/// # Invariants
+/// The mapping is page-aligned, valid for reads and writes of a [`Lent`], and
+/// accessed only through atomics while `self` lives: the module, the one other
+/// party, writes whole words.
+#[derive(Debug)]
+pub struct LentPage(MmapRaw);
+
+impl LentPage {
+    /// Maps it.
+    ///
+    /// # Errors
+    /// `EPERM`: the file has not claimed the whole buffer. `EINVAL`: a driver
+    /// without that page.
+    pub fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        // The kernel rounds the length up to its page.
+        let map = MmapOptions::new().offset(MMAP_LENT).len(size_of::<Lent>()).map_raw(&fd)?;
+        map.advise(Advice::DontFork)?;
+        Ok(Self(map))
+    }
+
+    /// The counts.
+    #[must_use]
+    pub fn lent(&self) -> &Lent {
+        // SAFETY: by the invariant, it is aligned, as long as a `Lent` and
+        // mapped for as long as `self` is borrowed; any bytes are a `Lent`.
+        unsafe { &*self.0.as_mut_ptr().cast::<Lent>() }
     }
 }

@@ -1,112 +1,155 @@
-//! Registers, declared once with offset, width and access.
+//! A register block, and access to it.
 
 use std::{fmt, marker::PhantomData};
 
+use crate::{Modifiable, Readable, Register, Takable, Writable, barrier};
+
 /// A register block: a type of its own, so that a register of one device
-/// cannot be used on another.
+/// cannot be used on another. [`block!`](crate::block) declares it.
 pub trait Block {
     /// The size of the block in bytes. What is mapped must be at least as long.
     const SIZE: usize;
+    /// The alignment in bytes that its registers need: the width of the widest.
+    const ALIGN: usize = 8;
 }
 
-/// A register of block `K` that holds a `T`.
+/// Declares a register block: offset, access and type of every register, once.
 ///
 /// ```
-/// # use udmabuf_uio::{Block, Register, ReadOnly};
-/// # struct Dma;
-/// # impl Block for Dma { const SIZE: usize = 0x100; }
-/// const CONTROL: Register<Dma, u32> = Register::at(0x00);
-/// const STATUS: Register<Dma, u32, ReadOnly> = Register::at(0x04);
+/// udmabuf_uio::bits! { pub struct Status(u32) { 0 => DONE: bool, 1 => ERROR: bool } }
+///
+/// udmabuf_uio::block! {
+///     /// One channel.
+///     pub struct Channel: 0x10 bytes {
+///         0x0 => CONTROL: ReadWrite<u32>,
+///         0x4 => STATUS: WriteEffect<Status>,
+///         0x8 => ADDRESS: WriteOnly<u64>,
+///     }
+/// }
+///
+/// udmabuf_uio::block! {
+///     /// The engine: its version, a FIFO, sixteen coefficients of 16 bits that
+///     /// are 4 bytes apart, and two channels.
+///     pub struct Engine: 0x80 bytes {
+///         0x00 => VERSION: ReadOnly<u32>,
+///         0x04 => EVENTS: ReadEffect<u32>,
+///         0x20 => COEFFICIENTS: [ReadWrite<u16>; 8 step 4],
+///         0x60 => CHANNELS: [Channel; 2 step 0x10],
+///     }
+/// }
+///
+/// const SECOND_STATUS: usize =
+///     Engine::CHANNELS.index::<1>().register(Channel::STATUS).offset();
+/// assert_eq!(SECOND_STATUS, 0x74);
 /// ```
 ///
-/// One outside its block does not compile:
+/// The kinds of access are [`ReadWrite`](crate::ReadWrite),
+/// [`ReadOnly`](crate::ReadOnly), [`WriteOnly`](crate::WriteOnly),
+/// [`WriteEffect`](crate::WriteEffect), [`ReadEffect`](crate::ReadEffect) and
+/// [`ReadEffectWrite`](crate::ReadEffectWrite). After the size, `align 4` says
+/// that no register is wider than 4 bytes, for a block that is repeated at an
+/// odd multiple of 4.
+///
+/// A register outside its block does not compile:
 /// ```compile_fail
-/// # use udmabuf_uio::{Block, Register};
-/// # struct Dma;
-/// # impl Block for Dma { const SIZE: usize = 0x100; }
-/// const BEYOND: Register<Dma, u32> = Register::at(0x100);
+/// udmabuf_uio::block! { struct Dma: 0x100 bytes { 0x100 => BEYOND: ReadWrite<u32> } }
 /// ```
-/// nor does one that is not aligned to its width:
+/// nor does one that is not aligned to its width, nor the 17th of 16 registers:
 /// ```compile_fail
-/// # use udmabuf_uio::{Block, Register};
-/// # struct Dma;
-/// # impl Block for Dma { const SIZE: usize = 0x100; }
-/// const ACROSS: Register<Dma, u32> = Register::at(0x02);
+/// udmabuf_uio::block! { struct Dma: 0x100 bytes { 0x02 => ACROSS: ReadWrite<u32> } }
 /// ```
-///
-/// # Invariants
-/// `offset` is a multiple of the size of `T`, and `offset..offset + size` is
-/// inside the block `K`: exactly `K`, not a subtype with another size.
-#[derive(Debug)]
-pub struct Register<K, T, A = ReadWrite> {
-    offset: usize,
-    block: PhantomData<fn(K) -> K>,
-    kind: PhantomData<(T, A)>,
+/// ```compile_fail
+/// udmabuf_uio::block! { struct Dma: 0x100 bytes { 0x40 => TABLE: [ReadOnly<u32>; 16] } }
+/// let beyond = Dma::TABLE.index::<16>();
+/// ```
+#[macro_export]
+macro_rules! block {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $Block:ident: $size:literal bytes $(, align $align:literal)? {
+            $($registers:tt)*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        $vis enum $Block {}
+
+        impl $crate::Block for $Block {
+            const SIZE: usize = $size;
+            $(const ALIGN: usize = $align;)?
+        }
+
+        $crate::block!(@registers $Block, $vis, $($registers)*);
+    };
+
+    (@registers $Block:ident, $vis:vis,) => {};
+    (@registers $Block:ident, $vis:vis,
+        $(#[$doc:meta])* $offset:literal => $name:ident: $Access:ident<$T:ty>
+        $(, $($rest:tt)*)?
+    ) => {
+        $crate::block!(@declare $Block [$(#[$doc])* $vis] $name:
+            $crate::Register<Self, $T, $crate::$Access> = $crate::Register::at($offset));
+        $crate::block!(@registers $Block, $vis, $($($rest)*)?);
+    };
+    (@registers $Block:ident, $vis:vis,
+        $(#[$doc:meta])* $offset:literal => $name:ident:
+            [$Access:ident<$T:ty>; $n:literal $(step $step:literal)?]
+        $(, $($rest:tt)*)?
+    ) => {
+        $crate::block!(@declare $Block [$(#[$doc])* $vis] $name:
+            $crate::Array<Self, $T, $crate::$Access, $n> =
+            $crate::Array::at($offset, $crate::block!(@step $T, $($step)?)));
+        $crate::block!(@registers $Block, $vis, $($($rest)*)?);
+    };
+    (@registers $Block:ident, $vis:vis,
+        $(#[$doc:meta])* $offset:literal => $name:ident:
+            [$Inner:ident; $n:literal $(step $step:literal)?]
+        $(, $($rest:tt)*)?
+    ) => {
+        $crate::block!(@declare $Block [$(#[$doc])* $vis] $name:
+            $crate::Blocks<Self, $Inner, $n> =
+            $crate::Blocks::at($offset, $crate::block!(@inner_step $Inner, $($step)?)));
+        $crate::block!(@registers $Block, $vis, $($($rest)*)?);
+    };
+
+    (@declare $Block:ident [$($before:tt)*] $name:ident: $Kind:ty = $value:expr) => {
+        #[allow(dead_code, reason = "a block is declared whole, and used as needed")]
+        impl $Block {
+            $($before)* const $name: $Kind = $value;
+        }
+        // Evaluated, and so checked, also where it is not used.
+        const _: () = {
+            let _ = $Block::$name;
+        };
+    };
+
+    (@step $T:ty,) => { ::core::mem::size_of::<<$T as $crate::Value>::Word>() };
+    (@step $T:ty, $step:literal) => { $step };
+    (@inner_step $Inner:ident,) => { <$Inner as $crate::Block>::SIZE };
+    (@inner_step $Inner:ident, $step:literal) => { $step };
 }
-
-/// A register that can be read and written.
-#[derive(Debug)]
-pub enum ReadWrite {}
-/// A register that can only be read.
-#[derive(Debug)]
-pub enum ReadOnly {}
-/// A register that can only be written.
-#[derive(Debug)]
-pub enum WriteOnly {}
-
-/// Registers that can be read.
-#[diagnostic::on_unimplemented(
-    message = "this register is write-only",
-    note = "it was declared as `Register<_, _, WriteOnly>`: keep what was written in the driver if it is needed again"
-)]
-pub trait Readable {}
-impl Readable for ReadWrite {}
-impl Readable for ReadOnly {}
-
-/// Registers that can be written.
-#[diagnostic::on_unimplemented(
-    message = "this register is read-only",
-    note = "it was declared as `Register<_, _, ReadOnly>`"
-)]
-pub trait Writable {}
-impl Writable for ReadWrite {}
-impl Writable for WriteOnly {}
-
-impl<K: Block, T: Value, A> Register<K, T, A> {
-    /// The register at `offset` bytes; for a `const`, where a wrong offset is a
-    /// compile error.
-    ///
-    /// # Panics
-    /// If it is not aligned or not inside the block.
-    #[must_use]
-    pub const fn at(offset: usize) -> Self {
-        assert!(offset % size_of::<T>() == 0, "a register is aligned to its width");
-        assert!(
-            size_of::<T>() <= K::SIZE && offset <= K::SIZE - size_of::<T>(),
-            "the register is outside its block"
-        );
-        Self { offset, block: PhantomData, kind: PhantomData }
-    }
-}
-
-impl<K, T, A> Clone for Register<K, T, A> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<K, T, A> Copy for Register<K, T, A> {}
 
 /// The registers of block `K`, reached through `I`: [`Mmio`](crate::Mmio) on
 /// hardware, [`Emulated`](crate::emulator::Emulated) in the emulator.
 ///
-/// Each access is one load or store of the register's width.
+/// Each access is one load or store of the register's width, and the compiler
+/// neither adds nor drops nor merges any.
+///
+/// | to | call |
+/// |---|---|
+/// | read, write | [`read`](Self::read), [`write`](Self::write) |
+/// | change some bits of a [`ReadWrite`](crate::ReadWrite) register | [`modify`](Self::modify) |
+/// | read what reading changes: a FIFO | [`take`](Self::take) |
+/// | tell the device that there is work in memory | [`doorbell`](Self::doorbell) |
+/// | learn from the device that there is something in memory | [`status`](Self::status) |
 pub struct Registers<K, I = crate::Mmio> {
     io: I,
     block: PhantomData<fn(K) -> K>,
 }
 
 impl<K: Block, I: Io> Registers<K, I> {
-    /// `io` must reach [`Block::SIZE`] bytes.
+    /// `io` must reach [`Block::SIZE`] bytes, from one that is aligned to
+    /// [`Block::ALIGN`].
     pub(crate) fn new(io: I) -> Self {
         Self { io, block: PhantomData }
     }
@@ -115,13 +158,60 @@ impl<K: Block, I: Io> Registers<K, I> {
     #[inline]
     #[must_use]
     pub fn read<T: Value, A: Readable>(&self, register: Register<K, T, A>) -> T {
-        self.io.read(register.offset, sealed::InBlock)
+        self.load(register)
     }
 
     /// Writes a register.
     #[inline]
     pub fn write<T: Value, A: Writable>(&self, register: Register<K, T, A>, value: T) {
-        self.io.write(register.offset, value, sealed::InBlock);
+        self.io.write(register.offset(), value.to_word(), sealed::InBlock);
+    }
+
+    /// Reads a register, and writes what `change` makes of it. Nobody else can
+    /// write it in between: hence `&mut`.
+    #[inline]
+    pub fn modify<T: Value, A: Modifiable>(
+        &mut self,
+        register: Register<K, T, A>,
+        change: impl FnOnce(T) -> T,
+    ) {
+        let value = self.read(register);
+        self.write(register, change(value));
+    }
+
+    /// Reads a register whose reading changes the device. What is read from
+    /// memory afterwards is as new as the value, as after [`status`](Self::status).
+    #[inline]
+    pub fn take<T: Value, A: Takable>(&mut self, register: Register<K, T, A>) -> T {
+        let value = self.load(register);
+        barrier::after_status();
+        value
+    }
+
+    /// Writes a register that makes the device look into memory: what this
+    /// thread has written to memory before, the device sees.
+    ///
+    /// Buffers of `udmabuf` are ready for the device when they are handed over;
+    /// a descriptor in a shared ring is not, before its doorbell.
+    #[inline]
+    pub fn doorbell<T: Value, A: Writable>(&self, register: Register<K, T, A>, value: T) {
+        barrier::before_doorbell();
+        self.write(register, value);
+    }
+
+    /// Reads a register that says what the device has done to memory: what this
+    /// thread reads from memory afterwards is not older.
+    #[inline]
+    #[must_use]
+    pub fn status<T: Value, A: Readable>(&self, register: Register<K, T, A>) -> T {
+        let value = self.read(register);
+        barrier::after_status();
+        value
+    }
+
+    #[inline]
+    fn load<T: Value, A>(&self, register: Register<K, T, A>) -> T {
+        T::from_word(self.io.read(register.offset(), sealed::InBlock))
     }
 }
 
@@ -135,16 +225,50 @@ impl<K, I: fmt::Debug> fmt::Debug for Registers<K, I> {
 pub trait Io {
     /// Reads at `offset`, which a [`Register`] proves.
     #[doc(hidden)]
-    fn read<T: Value>(&self, offset: usize, proof: sealed::InBlock) -> T;
+    fn read<W: Word>(&self, offset: usize, proof: sealed::InBlock) -> W;
 
     /// Writes at `offset`, which a [`Register`] proves.
     #[doc(hidden)]
-    fn write<T: Value>(&self, offset: usize, value: T, proof: sealed::InBlock);
+    fn write<W: Word>(&self, offset: usize, word: W, proof: sealed::InBlock);
 }
 
-/// What a register can hold: an unsigned integer no wider than the CPU's own.
-pub trait Value: Copy + sealed::Bits + 'static {}
-impl<T: sealed::Bits + Copy + 'static> Value for T {}
+/// What a register can hold: a [`Word`], or a type that stands for one, as
+/// [`bits!`](crate::bits) declares or a driver for a number with a unit:
+///
+/// ```
+/// # use udmabuf_uio::Value;
+/// #[derive(Clone, Copy)]
+/// struct Microseconds(u32);
+///
+/// impl Value for Microseconds {
+///     type Word = u32;
+///     fn from_word(word: u32) -> Self { Self(word) }
+///     fn to_word(self) -> u32 { self.0 }
+/// }
+///
+/// udmabuf_uio::block! {
+///     struct Timer: 4 bytes { 0 => PERIOD: ReadWrite<Microseconds> }
+/// }
+/// ```
+pub trait Value: Copy {
+    /// What is loaded and stored.
+    type Word: Word;
+
+    /// From the register.
+    fn from_word(word: Self::Word) -> Self;
+
+    /// To the register.
+    fn to_word(self) -> Self::Word;
+}
+
+/// What one load or store moves: an unsigned integer no wider than the CPU's
+/// own. Sealed.
+pub trait Word: Value<Word = Self> + sealed::Sealed + 'static {
+    #[doc(hidden)]
+    fn to_u64(self) -> u64;
+    #[doc(hidden)]
+    fn from_u64(bits: u64) -> Self;
+}
 
 pub(crate) mod sealed {
     /// Proof that an offset is a register's, aligned and inside the block of
@@ -152,27 +276,37 @@ pub(crate) mod sealed {
     #[derive(Clone, Copy, Debug)]
     pub struct InBlock;
 
-    /// To and from what an emulated device sees.
-    pub trait Bits {
-        fn to_bits(self) -> u64;
-        fn from_bits(bits: u64) -> Self;
-    }
-
-    macro_rules! bits {
-        ($($int:ty),*) => {$(
-            impl Bits for $int {
-                fn to_bits(self) -> u64 {
-                    self.into()
-                }
-                #[allow(clippy::cast_possible_truncation, reason = "a bus carries the register's width")]
-                fn from_bits(bits: u64) -> Self {
-                    bits as Self
-                }
-            }
-        )*};
-    }
-    bits!(u8, u16, u32);
-    // A 32-bit CPU would need two loads.
-    #[cfg(target_pointer_width = "64")]
-    bits!(u64);
+    pub trait Sealed {}
 }
+
+macro_rules! words {
+    ($($int:ty),*) => {$(
+        impl Value for $int {
+            type Word = Self;
+            #[inline]
+            fn from_word(word: Self) -> Self {
+                word
+            }
+            #[inline]
+            fn to_word(self) -> Self {
+                self
+            }
+        }
+        impl sealed::Sealed for $int {}
+        impl Word for $int {
+            #[inline]
+            fn to_u64(self) -> u64 {
+                self.into()
+            }
+            #[inline]
+            #[allow(clippy::cast_possible_truncation, reason = "a bus carries the register's width")]
+            fn from_u64(bits: u64) -> Self {
+                bits as Self
+            }
+        }
+    )*};
+}
+words!(u8, u16, u32);
+// A 32-bit CPU would need two loads.
+#[cfg(target_pointer_width = "64")]
+words!(u64);

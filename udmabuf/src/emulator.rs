@@ -24,20 +24,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adversary;
 mod bus;
+mod cache;
+#[allow(dead_code, reason = "the seam for shared parts")]
 mod cpu_side;
+mod faults;
+#[allow(dead_code, reason = "the seam for shared parts")]
+mod owners;
+mod pages;
+#[allow(dead_code, reason = "the seam for shared parts")]
 mod region;
+mod words;
 
+use std::{
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+};
+
+use adversary::Adversary;
 pub use bus::{Bus, BusError};
 pub(crate) use cpu_side::CpuSide;
+pub use faults::SyncFault;
 pub(crate) use region::Tap;
 
 use crate::{Bidirectional, Buffer, CpuOwned, Direction, Error, memory::Memory};
 
 /// Makes emulated buffers, all on one bus.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Emulator {
     bus: Bus,
+    line: usize,
+    is_coherent: bool,
     missing: MissingSync,
 }
 
@@ -49,10 +67,61 @@ pub(crate) struct MissingSync {
 }
 
 impl Emulator {
-    /// An emulator with an empty bus.
+    /// An emulator with an empty bus, a cache with lines of 64 bytes, and no
+    /// adversary.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let missing = MissingSync::default();
+        Self { bus: Bus::default(), line: 64, is_coherent: false, missing }
+    }
+
+    /// From now on the cache does what hardware may do, at random: it evicts
+    /// dirty lines and prefetches lines, of what the device owns too, at every
+    /// handover and every access of a device.
+    ///
+    /// A correct driver gives the same results under every seed. The seed is
+    /// that in the environment variable `SEED`, else a random one; it is
+    /// printed, so that a failure can be repeated.
+    ///
+    /// # Panics
+    /// If `SEED` is not a number.
+    #[must_use]
+    pub fn with_adversary(self) -> Self {
+        let seed = match std::env::var("SEED") {
+            Ok(seed) => seed.parse().expect("SEED is a number of 64 bits"),
+            Err(_) => RandomState::new().build_hasher().finish(),
+        };
+        eprintln!("the emulator's adversary: SEED={seed} repeats it");
+        self.with_adversary_seed(seed)
+    }
+
+    /// As [`with_adversary`](Emulator::with_adversary), with this seed.
+    ///
+    /// Where a model runs on a thread of its own, the seed repeats what the
+    /// adversary does, but not exactly when.
+    #[must_use]
+    pub fn with_adversary_seed(self, seed: u64) -> Self {
+        self.bus.set_adversary(Adversary::new(seed));
+        self
+    }
+
+    /// Buffers made from now on are coherent: CPU and device see one memory,
+    /// and a handover copies nothing.
+    #[must_use]
+    pub fn coherent(mut self) -> Self {
+        self.is_coherent = true;
+        self
+    }
+
+    /// Buffers made from now on have cache lines of `bytes`; 64 unless told.
+    ///
+    /// # Panics
+    /// Unless it is a power of two, and at most 4096.
+    #[must_use]
+    pub fn with_cache_line(mut self, bytes: usize) -> Self {
+        assert!(bytes.is_power_of_two() && bytes <= 4096, "no cache has lines of {bytes} bytes");
+        self.line = bytes;
+        self
     }
 
     /// Buffers made from now on reach the device without a sync, as if a
@@ -78,7 +147,7 @@ impl Emulator {
     #[must_use]
     pub fn buffer(&self, size: usize) -> Buffer<CpuOwned, Bidirectional> {
         assert_ne!(size, 0, "a buffer has at least one byte");
-        Buffer::new(Memory::emulated(CpuSide::new(&self.bus, size, self.missing)))
+        Buffer::new(Memory::emulated(CpuSide::new(self, size, true)))
     }
 
     /// Puts a buffer of the kernel module on the emulated bus too, at its real
@@ -93,9 +162,54 @@ impl Emulator {
         buffer.memory_mut().attach(&self.bus)
     }
 
+    /// Lets syncs fail.
+    pub fn inject(&self, fault: SyncFault) {
+        self.bus.add_fault(fault);
+    }
+
+    /// Lets no sync fail any more.
+    pub fn clear_faults(&self) {
+        self.bus.clear_faults();
+    }
+
+    /// What devices tried and must not, and were refused: the first thousand.
+    /// A test of a driver asserts that there is nothing.
+    ///
+    /// ```
+    /// # let emulator = udmabuf::emulator::Emulator::new();
+    /// # let buffer = emulator.buffer(64).into_device()?;
+    /// let end = buffer.dma_addr().to_u64() + 64;
+    /// assert!(emulator.bus().write(end, &[0]).is_err()); // a model that runs on
+    /// assert_eq!(emulator.violations().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn violations(&self) -> Vec<BusError> {
+        self.bus.violations()
+    }
+
     /// The bus, as a device sees it.
     #[must_use]
     pub fn bus(&self) -> Bus {
         self.bus.clone()
+    }
+}
+
+impl Default for Emulator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A summary: buffers and what the device owns of them, the adversary, faults
+/// and violations.
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator")
+            .field("cache_line", &self.line)
+            .field("is_coherent", &self.is_coherent)
+            .field("missing", &self.missing)
+            .field("bus", &self.bus)
+            .finish()
     }
 }

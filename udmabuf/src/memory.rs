@@ -65,11 +65,11 @@ impl Memory {
 
     pub(crate) fn emulated(cpu: CpuSide) -> Self {
         Self {
-            name: "emulated".into(),
+            name: cpu.name().into(),
             start: cpu.start(),
             len: cpu.len(),
             dma_addr: cpu.dma_addr(),
-            is_coherent: false,
+            is_coherent: cpu.is_coherent(),
             backing: Backing::Emulated(cpu),
         }
     }
@@ -102,7 +102,7 @@ impl Memory {
                 kernel.sync_for_device(&self.name, direction)?;
                 barrier::before_device();
             }
-            Backing::Emulated(cpu) => cpu.sync_for_device(direction),
+            Backing::Emulated(cpu) => cpu.sync_for_device(0, self.len, direction)?,
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Memory {
                 barrier::after_device();
                 kernel.sync_for_cpu(&self.name, direction)?;
             }
-            Backing::Emulated(cpu) => cpu.sync_for_cpu(direction),
+            Backing::Emulated(cpu) => cpu.sync_for_cpu(0, self.len, direction)?,
         }
         Ok(())
     }

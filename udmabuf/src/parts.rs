@@ -13,7 +13,8 @@ pub trait Parts {
     #[doc(hidden)]
     fn check_bus(&self, bus: Option<&Bus>, _: sealed::Crate) -> Result<(), String>;
 
-    /// Syncs all of them. After a failure it can be called again.
+    /// Syncs all of them, whichever of them fails: afterwards an emulated device
+    /// is locked out of all. After a failure it can be called again.
     #[doc(hidden)]
     fn sync_for_cpu(&self, _: sealed::Crate) -> Result<(), Error>;
 
@@ -53,8 +54,8 @@ impl<A: Parts, B: Parts> Parts for (A, B) {
     }
 
     fn sync_for_cpu(&self, by: sealed::Crate) -> Result<(), Error> {
-        self.0.sync_for_cpu(by)?;
-        self.1.sync_for_cpu(by)
+        let first = self.0.sync_for_cpu(by);
+        first.and(self.1.sync_for_cpu(by))
     }
 
     fn assume_cpu(self, by: sealed::Crate) -> Self::Cpu {
@@ -70,7 +71,11 @@ impl<P: Parts> Parts for Vec<P> {
     }
 
     fn sync_for_cpu(&self, by: sealed::Crate) -> Result<(), Error> {
-        self.iter().try_for_each(|part| part.sync_for_cpu(by))
+        let mut result = Ok(());
+        for part in self {
+            result = result.and(part.sync_for_cpu(by));
+        }
+        result
     }
 
     fn assume_cpu(self, by: sealed::Crate) -> Self::Cpu {

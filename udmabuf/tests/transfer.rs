@@ -10,7 +10,7 @@ use std::{
 
 use udmabuf::{
     Buffer, CpuOwned, DeviceOwned, Engine, Progress, Slot, StartError, Transfer, WaitError,
-    emulator::{Bus, Emulator},
+    emulator::{Bus, Emulator, SyncFault},
 };
 
 /// An engine that does as it is told.
@@ -224,6 +224,17 @@ fn what_is_not_started_comes_back() {
     assert!(matches!(refused.error, StartError::Refused(Fault(4))));
     assert_eq!(refused.to_string(), "fault 4");
     assert!(bench.is_idle());
+}
+
+#[test]
+fn what_is_not_started_is_closed_to_the_device_even_unsynced() {
+    let bench = Bench::new();
+    let parts = (bench.buffer(), vec![bench.buffer(), bench.buffer()]);
+    let addrs = [&parts.0, &parts.1[0], &parts.1[1]].map(|part| part.dma_addr().to_u64());
+    bench.emulator.inject(SyncFault::all().for_cpu());
+    let refused = bench.slot.start(parts, |_, _| Err(Fault(4))).unwrap_err();
+    assert!(!addrs.iter().any(|&addr| bench.device_reaches(addr)));
+    drop(refused);
 }
 
 #[test]

@@ -1,139 +1,154 @@
-//! The device's side of a buffer: memory, and whether the device may access it.
-#![allow(unsafe_code, reason = "a kernel buffer on the emulated bus is reached by its mapping")]
+//! A buffer as the bus has it: memory, the CPU's view of it, and which ranges
+//! the device may access.
+#![allow(unsafe_code, reason = "memory that CPU and device share is reached by pointer")]
 
 use std::{
+    fmt,
+    ops::Range,
     ptr::NonNull,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Bus, BusError};
+use super::{
+    Bus, BusError,
+    cache::Cache,
+    owners::{Access, Covered, Owners},
+    pages::Pages,
+    words,
+};
 use crate::direction::Kind;
 
 /// Bus addresses from `addr` on, backed by memory.
-#[derive(Debug)]
 pub(super) struct Region {
     addr: u64,
     len: usize,
+    /// Where the CPU's references and volatile accesses go: valid for `len`
+    /// bytes, for memory of its own while `self` lives, for a mapping while
+    /// the device owns or shares any of it (the invariant of [`Tap`]).
+    start: NonNull<u8>,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-struct State {
-    /// The direction it was handed over with; `None` while the CPU owns it.
-    device_owned: Option<Kind>,
-    store: Store,
+// SAFETY: `start` points to plain memory, and gives no access by itself.
+unsafe impl Send for Region {}
+// SAFETY: as above; the rest is behind the mutex.
+unsafe impl Sync for Region {}
+
+pub(super) struct State {
+    pub(super) owners: Owners,
+    pub(super) store: Store,
 }
 
-#[derive(Debug)]
-enum Store {
-    Own(Vec<u8>),
-    /// A mapping of [`Region::len`] bytes, valid while `device_owned` is some:
-    /// the invariant of [`Tap`].
-    Mapped(NonNull<u8>),
-}
-
-// SAFETY: the mapping is plain memory, valid from any thread, and it is
-// accessed only under the mutex around `State`.
-unsafe impl Send for Store {}
-
-impl State {
-    fn bytes(&mut self, len: usize) -> &mut [u8] {
-        match &mut self.store {
-            Store::Own(bytes) => bytes,
-            // SAFETY: callers have seen `device_owned` under the lock, so the
-            // mapping is valid, and while the device owns a buffer there is no
-            // other reference to its bytes (invariant 1 of `Buffer`) and no
-            // other access (invariant 3 of `Memory`).
-            Store::Mapped(start) => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) },
-        }
-    }
+pub(super) enum Store {
+    /// Memory of its own behind the CPU's cache.
+    Cached(Cache, Vec<u8>),
+    /// One memory for both, because the device is coherent, the CPU's mapping
+    /// has no cache, or it is a kernel buffer; the pages, if it has its own.
+    Direct { _pages: Option<Pages> },
 }
 
 impl Region {
-    pub(super) fn new(addr: u64, len: usize) -> Self {
-        Self::with_store(addr, len, Store::Own(vec![0; len]))
+    /// Memory that the CPU reaches through a cache with such lines.
+    pub(super) fn cached(addr: u64, len: usize, line: usize) -> Self {
+        let cache = Cache::new(len, line);
+        let memory = vec![0; cache.len()];
+        Self::new(addr, len, cache.start(), Store::Cached(cache, memory))
     }
 
-    fn with_store(addr: u64, len: usize, store: Store) -> Self {
-        Self { addr, len, state: Mutex::new(State { device_owned: None, store }) }
+    /// Memory that CPU and device see alike.
+    pub(super) fn direct(addr: u64, len: usize) -> Self {
+        let pages = Pages::new(len);
+        Self::new(addr, len, pages.start(), Store::Direct { _pages: Some(pages) })
+    }
+
+    fn new(addr: u64, len: usize, start: NonNull<u8>, store: Store) -> Self {
+        Self { addr, len, start, state: Mutex::new(State { owners: Owners::default(), store }) }
     }
 
     pub(super) fn addr(&self) -> u64 {
         self.addr
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.addr + self.len as u64
     }
 
-    pub(super) fn contains(&self, addr: u64, len: usize) -> bool {
-        self.offset(addr).is_some_and(|offset| len <= self.len - offset)
-    }
-
-    fn offset(&self, addr: u64) -> Option<usize> {
-        let offset = usize::try_from(addr.checked_sub(self.addr)?).ok()?;
-        (offset < self.len).then_some(offset)
+    /// Where `len` bytes at `addr` are in the buffer.
+    pub(super) fn range(&self, addr: u64, len: usize) -> Option<Range<usize>> {
+        let start = usize::try_from(addr.checked_sub(self.addr)?).ok()?;
+        (start < self.len && len <= self.len - start).then(|| start..start + len)
     }
 
     pub(super) fn read(&self, addr: u64, into: &mut [u8]) -> Result<(), BusError> {
-        self.access(addr, into.len(), Kind::FromDevice, |bytes| into.copy_from_slice(bytes))
+        let (state, range) = self.access(addr, into.len(), Kind::FromDevice)?;
+        match &state.store {
+            Store::Cached(_, memory) => into.copy_from_slice(&memory[range]),
+            // SAFETY: as `Region::place` says.
+            Store::Direct { .. } => unsafe { words::load(self.place(&range), into) },
+        }
+        Ok(())
     }
 
     pub(super) fn write(&self, addr: u64, from: &[u8]) -> Result<(), BusError> {
-        self.access(addr, from.len(), Kind::ToDevice, |bytes| bytes.copy_from_slice(from))
+        let (mut state, range) = self.access(addr, from.len(), Kind::ToDevice)?;
+        match &mut state.store {
+            Store::Cached(_, memory) => memory[range].copy_from_slice(from),
+            // SAFETY: as `Region::place` says.
+            Store::Direct { .. } => unsafe { words::store(self.place(&range), from) },
+        }
+        Ok(())
     }
 
-    /// Runs `access` on the bytes unless the buffer was handed over with the
-    /// direction that forbids it.
+    /// Where the device finds a range that [`Region::access`] gave.
+    ///
+    /// It is valid, by what `start` promises, and stays so under the lock. No
+    /// reference to it exists, because the device owns it (invariant 1 of
+    /// `Buffer`) or shares it; then the CPU's accesses are volatile.
+    fn place(&self, range: &Range<usize>) -> NonNull<u8> {
+        // SAFETY: `access` gives ranges inside the region.
+        unsafe { self.start.add(range.start) }
+    }
+
+    /// Refuses what the device may not access, or not in this direction.
     fn access(
         &self,
         addr: u64,
         len: usize,
         forbidden: Kind,
-        access: impl FnOnce(&mut [u8]),
-    ) -> Result<(), BusError> {
-        let mut state = self.state();
-        match state.device_owned {
-            None => return Err(BusError::CpuOwned { addr, len }),
-            Some(direction) if direction == forbidden => {
-                return Err(BusError::WrongDirection { addr, len });
-            }
-            Some(_) => {}
-        }
-        let bytes = self
-            .offset(addr)
-            .and_then(|offset| state.bytes(self.len).get_mut(offset..)?.get_mut(..len))
-            .ok_or(BusError::NoMemory { addr, len })?;
-        access(bytes);
-        Ok(())
-    }
-
-    /// Lets the device in, after `sync` has had its way with the memory.
-    pub(super) fn hand_over(&self, direction: Kind, sync: impl FnOnce(&mut [u8])) {
-        let mut state = self.state();
-        state.device_owned = Some(direction);
-        sync(state.bytes(self.len));
-    }
-
-    /// Lets `sync` see the memory, after which the device is locked out.
-    pub(super) fn take_back(&self, sync: impl FnOnce(&[u8])) {
-        let mut state = self.state();
-        if state.device_owned.is_some() {
-            sync(state.bytes(self.len));
-            state.device_owned = None;
+    ) -> Result<(MutexGuard<'_, State>, Range<usize>), BusError> {
+        let range = self.range(addr, len).ok_or(BusError::NoMemory { addr, len })?;
+        let state = self.lock();
+        match state.owners.all(&range, |access| access != Access::Device(forbidden)) {
+            Covered::Yes => Ok((state, range)),
+            Covered::NotAllowed => Err(BusError::WrongDirection { addr, len }),
+            Covered::No => Err(BusError::CpuOwned { addr, len }),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}..{:#x} {:?}", self.addr, self.end(), self.lock().owners)
     }
 }
 
 /// A kernel buffer's place on an emulated bus.
 ///
 /// # Invariants
-/// The bus accesses the mapping only while the buffer is handed over, and never
-/// after `self` is dropped, which must happen before the mapping goes.
+/// The bus accesses the mapping only in ranges that are handed over or shared,
+/// and never after `self` is dropped, which must happen before the mapping goes.
 #[derive(Debug)]
 pub(crate) struct Tap {
     region: Arc<Region>,
@@ -146,9 +161,11 @@ impl Tap {
     ///
     /// # Safety
     /// The mapping is valid for reads and writes until the returned tap is
-    /// dropped, and nothing else accesses it between `hand_over` and `take_back`.
+    /// dropped, and aligned to 8 bytes. Between `hand_over` and `take_back` of
+    /// a range nothing else accesses it; between `share` and `take_back`, only
+    /// single words by volatile accesses.
     pub(crate) unsafe fn new(bus: &Bus, addr: u64, start: NonNull<u8>, len: usize) -> Option<Self> {
-        let region = Arc::new(Region::with_store(addr, len, Store::Mapped(start)));
+        let region = Arc::new(Region::new(addr, len, start, Store::Direct { _pages: None }));
         bus.insert(&region).then(|| Self { region, bus: bus.clone() })
     }
 
@@ -156,17 +173,22 @@ impl Tap {
         &self.bus
     }
 
-    pub(crate) fn hand_over(&self, direction: Kind) {
-        self.region.hand_over(direction, |_| {});
+    pub(crate) fn hand_over(&self, offset: usize, len: usize, direction: Kind) {
+        let access = Some(Access::Device(direction));
+        self.region.lock().owners.set(offset..offset + len, access);
     }
 
-    pub(crate) fn take_back(&self) {
-        self.region.take_back(|_| {});
+    pub(crate) fn share(&self, offset: usize, len: usize) {
+        self.region.lock().owners.set(offset..offset + len, Some(Access::Shared));
+    }
+
+    pub(crate) fn take_back(&self, offset: usize, len: usize) {
+        self.region.lock().owners.set(offset..offset + len, None);
     }
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.take_back();
+        self.take_back(0, self.region.len());
     }
 }

@@ -70,14 +70,14 @@ impl Kernel {
             Error::os(name, format!("sync for the device ({len:#x} bytes)"), errno)
         })?;
         if let Some(tap) = &self.tap {
-            tap.hand_over(direction);
+            tap.hand_over(0, self.len(), direction);
         }
         Ok(())
     }
 
     pub(crate) fn sync_for_cpu(&self, name: &str, direction: Kind) -> Result<(), Error> {
         if let Some(tap) = &self.tap {
-            tap.take_back();
+            tap.take_back(0, self.len());
         }
         let len = self.len() as u64;
         ioctl::sync_for_cpu(self.file.as_fd(), direction, 0, len)
