@@ -27,13 +27,10 @@
 mod adversary;
 mod bus;
 mod cache;
-#[allow(dead_code, reason = "the seam for shared parts")]
 mod cpu_side;
 mod faults;
-#[allow(dead_code, reason = "the seam for shared parts")]
 mod owners;
 mod pages;
-#[allow(dead_code, reason = "the seam for shared parts")]
 mod region;
 mod words;
 
@@ -48,7 +45,7 @@ pub(crate) use cpu_side::CpuSide;
 pub use faults::SyncFault;
 pub(crate) use region::Tap;
 
-use crate::{Bidirectional, Buffer, CpuOwned, Direction, Error, memory::Memory};
+use crate::{Bidirectional, Buffer, CpuOwned, Direction, Error, Mapped, memory::Memory};
 
 /// Makes emulated buffers, all on one bus.
 #[derive(Clone)]
@@ -146,8 +143,18 @@ impl Emulator {
     /// If `size` is 0, or there is no memory.
     #[must_use]
     pub fn buffer(&self, size: usize) -> Buffer<CpuOwned, Bidirectional> {
+        self.buffer_mapped(size)
+    }
+
+    /// A buffer that the CPU has mapped in mode `M`; without a cache, CPU and
+    /// device see one memory.
+    ///
+    /// # Panics
+    /// As [`buffer`](Emulator::buffer).
+    #[must_use]
+    pub fn buffer_mapped<M: Mapped>(&self, size: usize) -> Buffer<CpuOwned, Bidirectional, M> {
         assert_ne!(size, 0, "a buffer has at least one byte");
-        Buffer::new(Memory::emulated(CpuSide::new(self, size, true)))
+        Buffer::new(Memory::emulated(CpuSide::new(self, size, M::CACHED)))
     }
 
     /// Puts a buffer of the kernel module on the emulated bus too, at its real
@@ -159,7 +166,13 @@ impl Emulator {
     /// [`Error::Unsupported`]: the buffer is on an emulated bus already, or
     /// its addresses are taken there.
     pub fn attach<D: Direction>(&self, buffer: &mut Buffer<CpuOwned, D>) -> Result<(), Error> {
-        buffer.memory_mut().attach(&self.bus)
+        match buffer.memory_mut() {
+            Some(memory) => memory.attach(&self.bus),
+            None => {
+                let what = "only a part of it: put it on the bus before it is split";
+                Err(Error::Unsupported { name: buffer.name().into(), what })
+            }
+        }
     }
 
     /// Lets syncs fail.
