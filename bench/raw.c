@@ -313,7 +313,7 @@ static void measure_device(void)
 	job.unmasked &= ~0x04;
 	if (pwrite(job.config, &job.unmasked, 1, 5) != 1)
 		err(1, "config");
-	row("interrupt: raise, wait, silence, rearm", 0, "", cost(interrupt, &job));
+	row("interrupt: raise, rearm and wait, silence", 0, "", cost(interrupt, &job));
 }
 
 int main(int argc, char **argv)
