@@ -4,12 +4,17 @@
 //!
 //! It starts itself again in other roles, for what takes another process.
 
+mod claims;
 mod edu;
 mod errors;
+mod export;
+mod manager;
 mod module;
 mod ownership;
 mod programs;
 mod random;
+mod raw;
+mod sync;
 mod zdma;
 
 use std::{
@@ -23,7 +28,7 @@ use anyhow::Result;
 type Pair = [&'static str; 2];
 /// On every board; not coherent where the board's devices are not.
 const PAIR: Pair = ["udmabuf0", "udmabuf1"];
-/// On arm64, `dma-coherent` in the device tree.
+/// Where there is a device tree: `dma-coherent` in it.
 const COHERENT_PAIR: Pair = ["udmabuf2", "udmabuf3"];
 
 fn main() -> ExitCode {
@@ -33,6 +38,9 @@ fn main() -> ExitCode {
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["lend", name] => claims::lend(name),
+        ["touch-export", name] => export::touch_when_told(name),
+        ["endless-sync", name] => sync::endless(name),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -56,6 +64,11 @@ fn run(board: &str) -> ExitCode {
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
 
+    sync::tests(run, PAIR[0]);
+    claims::tests(run, PAIR[0]);
+    manager::tests(run);
+    export::tests(run, PAIR[0]);
+
     match board {
         "versal" => {
             run.test("zdma copies", || zdma::copies(PAIR));
@@ -64,7 +77,7 @@ fn run(board: &str) -> ExitCode {
         }
         _ => {
             run.test("edu moves data", || edu::moves_data(PAIR));
-            if board == "arm64" {
+            if board != "x86_64" {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
                 run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
             }
