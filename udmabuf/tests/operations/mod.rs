@@ -19,8 +19,8 @@ use flight::Flight;
 use model::{Memory, Way};
 pub use source::Source;
 use udmabuf::{
-    Bidirectional, Buffer, CpuOwned, DeviceOwned, Direction, FromDevice, Handoff, Parts, Shared,
-    Slot, StartError, ToDevice,
+    Bidirectional, Buffer, CpuOwned, DeviceOwned, Direction, FromDevice, Handoff, Shared, Slot,
+    StartError, ToDevice,
     emulator::{BusError, Emulator, SyncFault},
 };
 
@@ -305,10 +305,22 @@ impl<'a, 'b> World<'a, 'b> {
         // Nothing is synced where both sides see one memory at once.
         let fails = self.maybe_fault(fault) && !matches!(buffer, Given::Shared(_));
         let result = match buffer {
-            Given::ToDevice(buffer) => take(buffer, Given::ToDevice),
-            Given::FromDevice(buffer) => take(buffer, Given::FromDevice),
-            Given::Both(buffer) => take(buffer, Given::Both),
-            Given::Shared(buffer) => take(buffer, Given::Shared),
+            Given::ToDevice(buffer) => {
+                // SAFETY: no device accesses it by itself; the world does, between steps.
+                taken(unsafe { buffer.into_cpu() }, Given::ToDevice)
+            }
+            Given::FromDevice(buffer) => {
+                // SAFETY: as above.
+                taken(unsafe { buffer.into_cpu() }, Given::FromDevice)
+            }
+            Given::Both(buffer) => {
+                // SAFETY: as above.
+                taken(unsafe { buffer.into_cpu() }, Given::Both)
+            }
+            Given::Shared(buffer) => {
+                // SAFETY: as above.
+                taken(unsafe { buffer.into_cpu() }, Given::Shared)
+            }
         };
         assert_eq!(result.is_err(), fails);
         self.emulator.clear_faults();
@@ -354,12 +366,11 @@ fn give<D: Direction>(
     }
 }
 
-fn take<P: Parts<Cpu = Buffer<CpuOwned, D>>, D: Direction>(
-    buffer: P,
-    given: impl Fn(P) -> Given,
+fn taken<B, D: Direction>(
+    result: Result<Buffer<CpuOwned, D>, Handoff<B>>,
+    given: impl Fn(B) -> Given,
 ) -> Result<Buffer, Given> {
-    // SAFETY: no device accesses it by itself; the world does, between steps.
-    match unsafe { buffer.into_cpu() } {
+    match result {
         Ok(buffer) => Ok(buffer.for_direction()),
         Err(Handoff { value, .. }) => Err(given(value)),
     }
