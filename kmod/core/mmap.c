@@ -301,8 +301,9 @@ static int udb_empty_coherent(struct udb_buffer *buf)
  * Once: what lies in the cache would be missed by the new mapping, or hide
  * later what is written through it.
  */
-static int udb_empty_cache(struct udb_buffer *buf)
+static int udb_empty_cache(struct udb_file *user)
 {
+	struct udb_buffer *buf = user->buf;
 	size_t size = buf->memory.size;
 	int ret;
 
@@ -311,8 +312,8 @@ static int udb_empty_cache(struct udb_buffer *buf)
 	if (buf->coherent) {
 		ret = udb_empty_coherent(buf);
 	} else {
-		ret = udb_sync_memory(buf, NULL, 0, size, DMA_BIDIRECTIONAL, true);
-		ret = ret ?: udb_sync_memory(buf, NULL, 0, size, DMA_FROM_DEVICE, false);
+		ret = udb_sync_memory(buf, user, 0, size, DMA_BIDIRECTIONAL, true);
+		ret = ret ?: udb_sync_memory(buf, user, 0, size, DMA_FROM_DEVICE, false);
 	}
 	if (!ret)
 		WRITE_ONCE(buf->cache_emptied, true);
@@ -388,7 +389,7 @@ int udb_mmap_use(struct udb_file *user, unsigned int flags, struct vm_area_struc
 	if (buf->memory.uncached && map == U_DMA_BUF_MAP_CACHED)
 		map = UDB_MAP_COHERENT;
 	if (map != U_DMA_BUF_MAP_CACHED && udb_can_map_uncached(buf)) {
-		ret = udb_empty_cache(buf);
+		ret = udb_empty_cache(user);
 		if (ret)
 			return ret;
 		vma->vm_page_prot = udb_map_prot(map, vma->vm_page_prot);

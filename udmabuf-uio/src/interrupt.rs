@@ -195,8 +195,8 @@ impl Interrupt {
         };
         match errno {
             Some(Errno::INTR) => Error::Interrupted { device },
-            // UIO says the one, sysfs the other.
-            Some(Errno::IO | Errno::NODEV) => {
+            // What reading and writing UIO say, and what sysfs does.
+            Some(Errno::IO | Errno::INVAL | Errno::NODEV) => {
                 handle.map_or(Error::Removed { device }, |handle| handle.removed())
             }
             _ => Error::os(device, "waiting for the interrupt")(error),

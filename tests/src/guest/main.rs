@@ -4,12 +4,17 @@
 //!
 //! It starts itself again in other roles, for what takes another process.
 
+mod claims;
 mod edu;
 mod errors;
+mod export;
+mod manager;
 mod module;
 mod ownership;
 mod programs;
 mod random;
+mod raw;
+mod sync;
 mod uio;
 mod zdma;
 
@@ -24,7 +29,7 @@ use anyhow::Result;
 type Pair = [&'static str; 2];
 /// On every board; not coherent where the board's devices are not.
 const PAIR: Pair = ["udmabuf0", "udmabuf1"];
-/// On arm64, `dma-coherent` in the device tree.
+/// Where there is a device tree: `dma-coherent` in it.
 const COHERENT_PAIR: Pair = ["udmabuf2", "udmabuf3"];
 
 fn main() -> ExitCode {
@@ -35,6 +40,9 @@ fn main() -> ExitCode {
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
+        ["lend", name] => claims::lend(name),
+        ["touch-export", name] => export::touch_when_told(name),
+        ["endless-sync", name] => sync::endless(name),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -59,6 +67,11 @@ fn run(board: &str) -> ExitCode {
     run.test("loopback", || ownership::loopback(PAIR));
     run.test("uio lookups", uio::lookups);
 
+    sync::tests(run, PAIR[0]);
+    claims::tests(run, PAIR[0]);
+    manager::tests(run);
+    export::tests(run, PAIR[0]);
+
     match board {
         "versal" => {
             run.test("uio unbound", uio::unbound);
@@ -72,7 +85,7 @@ fn run(board: &str) -> ExitCode {
             run.test("uio unplugged", uio::unplugged);
             run.test("edu unplugged", || uio::unplugged_under_a_transfer(PAIR));
             run.test("edu moves data", || edu::moves_data(PAIR));
-            if board == "arm64" {
+            if board != "x86_64" {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
                 run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
             }

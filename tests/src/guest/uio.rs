@@ -187,7 +187,8 @@ fn plug_in() -> Result<()> {
 pub(crate) fn unplugged_in_flight(name: &str) -> ExitCode {
     let run = || {
         let address = open()?.0;
-        let engine = Edu::open()?;
+        // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
+        let engine = unsafe { Edu::open_with_32_bits()? };
         let buffer = Buffer::open(name)?.for_direction::<FromDevice>();
         let transfer = engine.download(buffer.into_device()?, 0..4, 0)?;
         fs::write(format!("/sys/bus/pci/devices/{address}/remove"), "1")?;
