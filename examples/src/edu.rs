@@ -223,7 +223,6 @@ unsafe impl Engine for Dma {
     }
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
-        self.interrupt.rearm()?;
         self.interrupts += u64::from(self.interrupt.wait(deadline)?);
         Ok(())
     }

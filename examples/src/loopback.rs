@@ -14,7 +14,7 @@ use udmabuf::{
 };
 use udmabuf_uio::{
     Block, Interrupt, Io, Register, Registers, WriteOnly,
-    emulator::{Emulated, emulate},
+    emulator::{Emulated, Faults, emulate_with},
 };
 
 /// The engine's registers.
@@ -76,8 +76,16 @@ impl Loopback {
     /// # Errors
     /// [`Error::Uio`]
     pub fn emulated(emulator: &Emulator) -> Result<Self, Error> {
+        Self::emulated_with(emulator, &Faults::default())
+    }
+
+    /// As [`emulated`](Loopback::emulated), with what may go wrong.
+    ///
+    /// # Errors
+    /// [`Error::Uio`]
+    pub fn emulated_with(emulator: &Emulator, faults: &Faults) -> Result<Self, Error> {
         let bus = emulator.bus();
-        let (regs, interrupt) = emulate(model::Model::new(bus.clone()))?;
+        let (regs, interrupt) = emulate_with(model::Model::new(bus.clone()), faults)?;
         Ok(Self(Slot::new(Core { regs, interrupt, bus: Some(bus) })))
     }
 }
@@ -140,7 +148,6 @@ unsafe impl<I: Io> Engine for Core<I> {
     }
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
-        self.interrupt.rearm()?;
         self.interrupt.wait(deadline)?;
         Ok(())
     }

@@ -7,6 +7,7 @@
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/utsname.h>
+#include <linux/vmalloc.h>
 
 #include "compat.h"
 #include "udb.h"
@@ -39,6 +40,7 @@ static void udb_release(struct kref *ref)
 {
 	struct udb_buffer *buf = container_of(ref, struct udb_buffer, ref);
 
+	put_device(buf->parent);
 	iput(buf->inode);
 	kfree(buf);
 }
@@ -78,28 +80,54 @@ static void udb_revoke(struct udb_buffer *buf)
 	down_write(&buf->life);
 	buf->gone = true;
 	up_write(&buf->life);
+	udb_lent_gone(buf);
 }
 
-static int udb_setup_dma(struct device *dev, const struct udb_spec *spec)
+/* As a removal begins, but for a buffer that nobody uses; else -EBUSY. */
+int udb_buffer_close(struct udb_buffer *buf)
 {
+	int ret = 0;
+
+	down_write(&buf->life);
+	spin_lock(&buf->lock);
+	/* The kernel's own mapping is one user. */
+	if (buf->users > (buf->vaddr ? 1 : 0))
+		ret = -EBUSY;
+	else
+		buf->gone = true;
+	spin_unlock(&buf->lock);
+	up_write(&buf->life);
+	return ret;
+}
+
+/*
+ * A parent's mask is its driver's: it is only ever raised. Of its segments
+ * nothing is said either, as its driver maps others.
+ */
+static int udb_setup_dma(struct device *own, const struct udb_spec *spec)
+{
+	struct device *dev = spec->parent ?: own;
+	u64 mask = spec->dma_mask_bits ? DMA_BIT_MASK(spec->dma_mask_bits) : 0;
 	int ret;
 
-	if (spec->dma_mask_bits) {
-		ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(spec->dma_mask_bits));
+	if (spec->parent ? mask > dma_get_mask(dev) : mask) {
+		ret = dma_set_mask_and_coherent(dev, mask);
 		if (ret) {
-			dev_err(dev, "a DMA mask of %u bits is not possible: error %d\n",
+			dev_err(own, "a DMA mask of %u bits is not possible: error %d\n",
 				spec->dma_mask_bits, ret);
 			return ret;
 		}
 	}
-	/* The device is ours, and so is its one segment, whatever its size. */
-	dma_set_max_seg_size(dev, UINT_MAX);
-	dma_set_seg_boundary(dev, ULONG_MAX);
+	if (!spec->parent) {
+		dma_set_max_seg_size(dev, UINT_MAX);
+		dma_set_seg_boundary(dev, ULONG_MAX);
+	}
 	return 0;
 }
 
-static struct udb_buffer *udb_buffer_new(struct device *dev, const struct udb_spec *spec)
+static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_spec *spec)
 {
+	struct device *dev = spec->parent ?: own;
 	struct udb_buffer *buf;
 
 	buf = kzalloc(sizeof(*buf), GFP_KERNEL);
@@ -108,11 +136,16 @@ static struct udb_buffer *udb_buffer_new(struct device *dev, const struct udb_sp
 	kref_init(&buf->ref);
 	init_rwsem(&buf->life);
 	spin_lock_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->bound);
+	buf->own = own;
+	INIT_LIST_HEAD(&buf->uses);
+	INIT_LIST_HEAD(&buf->pins);
+	init_waitqueue_head(&buf->unpinned);
 	buf->dev = dev;
 	buf->size = spec->size;
 	buf->sync = spec->sync;
-	buf->owner = U_DMA_BUF_OWNER_CPU;
 	buf->dma_mask_bits = fls64(dma_get_mask(dev));
+	buf->mmap_mode = spec->mmap_mode;
 	buf->coherent = dev_is_dma_coherent(dev);
 
 	buf->inode = udb_inode_new();
@@ -122,6 +155,7 @@ static struct udb_buffer *udb_buffer_new(struct device *dev, const struct udb_sp
 		kfree(buf);
 		return ERR_PTR(ret);
 	}
+	buf->parent = get_device(spec->parent);
 	return buf;
 }
 
@@ -133,20 +167,20 @@ static int udb_register(struct udb_buffer *buf, const char *name)
 
 	mutex_lock(&names_lock);
 	taken = class_find_device_by_name(udb_class, name);
-	if (taken || (!udb_params_made(buf->dev) && udb_params_want_name(name))) {
+	if (taken || (!udb_params_made(buf->own) && udb_params_want_name(name))) {
 		put_device(taken);
 		mutex_unlock(&names_lock);
-		dev_err(buf->dev, "the name %s is taken\n", name);
+		dev_err(buf->own, "the name %s is taken\n", name);
 		return -EEXIST;
 	}
 
 	udb_minor_publish(buf->minor, buf);
-	sys_dev = device_create_with_groups(udb_class, buf->dev, udb_devt(buf->minor),
+	sys_dev = device_create_with_groups(udb_class, buf->own, udb_devt(buf->minor),
 					    buf, udb_groups, "%s", name);
 	mutex_unlock(&names_lock);
 	if (IS_ERR(sys_dev)) {
 		udb_minor_publish(buf->minor, NULL);
-		dev_err(buf->dev, "no device %s: error %ld\n", name, PTR_ERR(sys_dev));
+		dev_err(buf->own, "no device %s: error %ld\n", name, PTR_ERR(sys_dev));
 		return PTR_ERR(sys_dev);
 	}
 	buf->sys_dev = sys_dev;
@@ -173,63 +207,69 @@ static void udb_log_created(struct udb_buffer *buf)
 	if (udb_info_enable & UDB_INFO_BUILD) {
 		dev_info(sys_dev, "kernel version = %s\n", utsname()->release);
 		dev_info(sys_dev, "ioctl version  = %d\n", U_DMA_BUF_IOCTL_VERSION);
-		dev_info(sys_dev, "capabilities   = 0x%llx\n", UDB_CAPABILITIES);
+		dev_info(sys_dev, "capabilities   = 0x%llx\n", udb_capabilities(buf));
 	}
 	if (udb_info_enable & UDB_INFO_INSTALL)
-		dev_info(buf->dev, "driver installed.\n");
+		dev_info(buf->own, "driver installed.\n");
 }
 
-int udb_buffer_create(struct device *dev)
+/* Memory and all that can be seen of the buffer. */
+static int udb_buffer_start(struct udb_buffer *buf, const struct udb_spec *spec)
 {
-	bool reserved = udb_params_made(dev);
-	struct udb_buffer *buf;
-	struct udb_spec spec;
-	int minor, ret;
+	int ret;
 
-	ret = udb_read_properties(dev, &spec);
+	ret = udb_memory_alloc(buf, spec);
 	if (ret)
 		return ret;
-	ret = udb_setup_dma(dev, &spec);
-	if (ret)
-		return ret;
-
-	minor = reserved ? spec.minor : udb_minor_reserve(spec.minor);
-	if (minor < 0) {
-		if (spec.minor == UDB_ANY_MINOR)
-			dev_err(dev, "all %d minor numbers are taken\n", UDB_MINORS);
-		else
-			dev_err(dev, "minor number %d is taken\n", spec.minor);
-		return minor;
-	}
-
-	buf = udb_buffer_new(dev, &spec);
-	if (IS_ERR(buf)) {
-		ret = PTR_ERR(buf);
-		goto err_minor;
-	}
-	buf->minor = minor;
-
-	ret = udb_memory_alloc(dev, &buf->memory, buf->size);
-	if (ret)
-		goto err_buffer;
-	/* It was zeroed through the cache. */
-	ret = udb_sync_memory(buf, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
-	if (ret)
-		goto err_memory;
-
-	ret = udb_register(buf, spec.name);
+	ret = udb_register(buf, spec->name);
 	if (ret)
 		goto err_revoke;
-	dev_set_drvdata(dev, buf);
-	udb_log_created(buf);
 	return 0;
 
 err_revoke:
 	/* For a file opened before device_create_with_groups() failed. */
 	udb_revoke(buf);
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
-err_memory:
-	udb_memory_free(dev, &buf->memory);
+	udb_memory_free(buf);
+	return ret;
+}
+
+/* With spec->parent locked, if there is one. */
+static int udb_buffer_make(struct device *own, const struct udb_spec *spec)
+{
+	bool reserved = udb_params_made(own);
+	struct udb_buffer *buf;
+	int minor, ret;
+
+	ret = udb_setup_dma(own, spec);
+	if (ret)
+		return ret;
+
+	minor = reserved ? spec->minor : udb_minor_reserve(spec->minor);
+	if (minor < 0) {
+		if (spec->minor == UDB_ANY_MINOR)
+			dev_err(own, "all %d minor numbers are taken\n", UDB_MINORS);
+		else
+			dev_err(own, "minor number %d is taken\n", spec->minor);
+		return minor;
+	}
+
+	buf = udb_buffer_new(own, spec);
+	if (IS_ERR(buf)) {
+		ret = PTR_ERR(buf);
+		goto err_minor;
+	}
+	buf->minor = minor;
+
+	ret = udb_buffer_start(buf, spec);
+	if (ret)
+		goto err_buffer;
+	if (buf->parent)
+		udb_parent_add(buf);
+	dev_set_drvdata(own, buf);
+	udb_log_created(buf);
+	return 0;
+
 err_buffer:
 	udb_put(buf);
 err_minor:
@@ -238,20 +278,54 @@ err_minor:
 	return ret;
 }
 
-void udb_buffer_remove(struct device *dev)
+int udb_buffer_create(struct device *own)
 {
-	struct udb_buffer *buf = dev_get_drvdata(dev);
+	struct udb_spec spec = { };
+	int ret;
 
+	ret = udb_read_properties(own, &spec);
+	if (ret)
+		goto out;
+	if (!spec.parent) {
+		ret = udb_buffer_make(own, &spec);
+		goto out;
+	}
+	ret = udb_parent_lock(spec.parent);
+	if (ret) {
+		dev_err(own, "bind: %s has no driver, which would set up its DMA\n",
+			dev_name(spec.parent));
+		goto out;
+	}
+	ret = udb_buffer_make(own, &spec);
+	udb_parent_unlock();
+out:
+	udb_spec_release(&spec);
+	return ret;
+}
+
+/* Takes the memory from whoever uses it, and the buffer out of sight. */
+void udb_buffer_retire(struct udb_buffer *buf)
+{
 	udb_revoke(buf);
 	udb_minor_publish(buf->minor, NULL);
 	device_unregister(buf->sys_dev);
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
-	udb_memory_free(dev, &buf->memory);
-	if (!udb_params_made(dev))
+	udb_wait_unpinned(buf);
+	udb_memory_vunmap(&buf->memory, buf->vaddr);
+	udb_memory_free(buf);
+}
+
+void udb_buffer_remove(struct device *own)
+{
+	struct udb_buffer *buf = dev_get_drvdata(own);
+
+	if (udb_parent_forget(buf))
+		udb_buffer_retire(buf);
+	if (!udb_params_made(own))
 		udb_minor_release(buf->minor);
 	udb_put(buf);
 
 	if (udb_info_enable & UDB_INFO_INSTALL)
-		dev_info(dev, "driver removed.\n");
+		dev_info(own, "driver removed.\n");
 }

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Who uses a buffer, and the claim by which an open file is its only user.
- * A sysfs write counts as a user while it runs.
+ * Who uses a buffer and what of it, the claims by which an open file is the only
+ * user of the whole or of a range, and whose turn it is.
+ *
+ * A sysfs write counts as a user while it runs. Claims of ranges are made and
+ * ended with buf->life held for writing: who finds none, between udb_enter() and
+ * udb_leave(), has none to reckon with until then.
+ *
+ * The device is the owner while claimants have bytes there (buf->lent), or
+ * somebody without a claim to answer for it handed something over (buf->astray).
  */
 #include <linux/fs.h>
+#include <linux/minmax.h>
+#include <linux/mm.h>
+#include <linux/overflow.h>
+#include <linux/slab.h>
 
 #include "udb.h"
 
@@ -20,45 +31,231 @@ int udb_user_get(struct udb_buffer *buf)
 	return ret;
 }
 
-/* file: the one that is released, NULL for a sysfs write. */
-void udb_user_put(struct udb_buffer *buf, struct file *file)
+static void udb_claims_end(struct udb_file *user)
 {
+	struct udb_buffer *buf = user->buf;
+	struct udb_use *use, *next;
+	bool astray = udb_lent_free(user);
+
+	down_write(&buf->life);
+	spin_lock(&buf->lock);
+	/* Its mappings and exports are gone, as they hold the file. */
+	list_for_each_entry_safe(use, next, &buf->uses, link) {
+		if (use->user != user)
+			continue;
+		list_del(&use->link);
+		buf->range_claims--;
+		kfree(use);
+	}
+	if (buf->claimant == user)
+		buf->claimant = NULL;
+	if (user->lent || astray)
+		buf->astray = true;
+	buf->lent -= user->lent;
+	spin_unlock(&buf->lock);
+	up_write(&buf->life);
+}
+
+/* user: the file that is released, NULL for a sysfs write. */
+void udb_user_put(struct udb_buffer *buf, struct udb_file *user)
+{
+	if (user && user->claims)
+		udb_claims_end(user);
 	spin_lock(&buf->lock);
 	buf->users--;
-	if (file && buf->claimant == file)
-		buf->claimant = NULL;
 	spin_unlock(&buf->lock);
 }
 
-/* file: open for writing. */
-int udb_claim(struct udb_buffer *buf, struct file *file, u64 flags)
+/* With buf->lock held: may there be a claim, whatever else is in use? */
+static int udb_claim_begin(struct udb_file *user, u64 flags)
 {
+	struct udb_buffer *buf = user->buf;
+
+	if (buf->astray && !(flags & U_DMA_BUF_CLAIM_ADOPT))
+		return -EOWNERDEAD;
+	buf->astray = false;
+	user->claims = true;
+	return 0;
+}
+
+/* user: open for reading and writing. */
+int udb_claim(struct udb_file *user, u64 flags)
+{
+	struct udb_buffer *buf = user->buf;
 	int ret;
 
-	if (!(file->f_mode & FMODE_READ))
-		return -EBADF;
 	if (flags & ~U_DMA_BUF_CLAIM_ADOPT)
 		return -EINVAL;
-	ret = udb_check(buf);
+	ret = udb_enter(buf);
 	if (ret)
 		return ret;
 
 	spin_lock(&buf->lock);
-	if (buf->claimant == file)
+	if (buf->claimant == user)
 		goto out;
 	/* One user: this file, so there is no claimant either. */
-	if (buf->users != 1) {
-		ret = -EBUSY;
-		goto out;
-	}
-	if (buf->owner == U_DMA_BUF_OWNER_DEVICE && !(flags & U_DMA_BUF_CLAIM_ADOPT)) {
-		ret = -EOWNERDEAD;
-		goto out;
-	}
-	buf->owner = U_DMA_BUF_OWNER_CPU;
-	buf->lent = 0;
-	buf->claimant = file;
+	ret = buf->users == 1 ? udb_claim_begin(user, flags) : -EBUSY;
+	if (!ret)
+		buf->claimant = user;
 out:
 	spin_unlock(&buf->lock);
+	udb_leave(buf);
 	return ret;
+}
+
+/* The first use in the list, from this one on, that has any of the range. */
+static struct udb_use *udb_find_use(struct udb_buffer *buf, struct udb_file *not_by, bool claim,
+				    u64 offset, u64 size)
+{
+	struct udb_use *use;
+
+	list_for_each_entry(use, &buf->uses, link)
+		if (use->user != not_by && (use->claim || !claim) &&
+		    use->offset < offset + size && offset < use->offset + use->size)
+			return use;
+	return NULL;
+}
+
+static bool udb_has_claimed(struct udb_file *user, u64 offset, u64 size)
+{
+	struct udb_use *use;
+
+	if (user->buf->claimant == user)
+		return true;
+	list_for_each_entry(use, &user->buf->uses, link)
+		if (use->user == user && use->claim && use->offset <= offset &&
+		    offset + size <= use->offset + use->size)
+			return true;
+	return false;
+}
+
+/* user: open for reading and writing. */
+int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *range)
+{
+	struct udb_buffer *buf = user->buf;
+	u64 offset = range->offset, size = range->size;
+	struct udb_use *use;
+	int ret;
+
+	if (range->flags & ~U_DMA_BUF_CLAIM_ADOPT || !size || !PAGE_ALIGNED(offset | size) ||
+	    !udb_range_ok(buf->size, offset, size))
+		return -EINVAL;
+	use = kzalloc(sizeof(*use), GFP_KERNEL_ACCOUNT);
+	if (!use)
+		return -ENOMEM;
+	use->user = user;
+	use->offset = offset;
+	use->size = size;
+	use->claim = true;
+
+	/* Whoever is reading, writing or syncing has left. */
+	down_write(&buf->life);
+	spin_lock(&buf->lock);
+	if (buf->gone)
+		ret = -ENODEV;
+	else if (udb_has_claimed(user, offset, size))
+		ret = 0;
+	else if (udb_find_use(buf, user, false, offset, size))
+		ret = -EBUSY;
+	else
+		ret = udb_claim_begin(user, range->flags);
+	if (!ret && !udb_has_claimed(user, offset, size)) {
+		list_add(&use->link, &buf->uses);
+		buf->range_claims++;
+		use = NULL;
+	}
+	spin_unlock(&buf->lock);
+	up_write(&buf->life);
+	kfree(use);
+	return ret;
+}
+
+/*
+ * Has another file claimed any of it? Between udb_enter() and udb_leave(), on a
+ * range inside the buffer. user: NULL for who is no file.
+ */
+int udb_check_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size)
+{
+	bool claimed;
+
+	if (likely(!buf->range_claims))
+		return 0;
+	spin_lock(&buf->lock);
+	claimed = udb_find_use(buf, user, true, offset, size);
+	spin_unlock(&buf->lock);
+	return claimed ? -EBUSY : 0;
+}
+
+/* For a mapping or an export of a range inside the buffer. */
+int udb_use_begin(struct udb_use *use, struct udb_file *user, u64 offset, u64 size)
+{
+	struct udb_buffer *buf = user->buf;
+	int ret;
+
+	use->user = user;
+	use->offset = offset;
+	use->size = size;
+	refcount_set(&use->vmas, 1);
+
+	ret = udb_enter(buf);
+	if (ret)
+		return ret;
+	ret = udb_check_claims(buf, user, offset, size);
+	if (!ret) {
+		spin_lock(&buf->lock);
+		list_add(&use->link, &buf->uses);
+		spin_unlock(&buf->lock);
+	}
+	udb_leave(buf);
+	return ret;
+}
+
+void udb_use_end(struct udb_use *use)
+{
+	struct udb_buffer *buf = use->user->buf;
+
+	spin_lock(&buf->lock);
+	list_del(&use->link);
+	spin_unlock(&buf->lock);
+}
+
+/*
+ * Bytes are going to the device: remembered before they do, so that a user who
+ * dies half way leaves the device as the owner.
+ */
+void udb_lend(struct udb_buffer *buf, struct udb_file *user, u64 size)
+{
+	if (!user || !user->claims) {
+		WRITE_ONCE(buf->astray, true);
+		return;
+	}
+	spin_lock(&buf->lock);
+	size = min(size, U64_MAX - buf->lent);
+	user->lent += size;
+	buf->lent += size;
+	spin_unlock(&buf->lock);
+}
+
+/* Bytes are back at the CPU. */
+void udb_take_back(struct udb_buffer *buf, struct udb_file *user, u64 size)
+{
+	if (!user || !user->claims) {
+		WRITE_ONCE(buf->astray, false);
+		return;
+	}
+	spin_lock(&buf->lock);
+	size = min(size, user->lent);
+	user->lent -= size;
+	buf->lent -= size;
+	spin_unlock(&buf->lock);
+}
+
+u32 udb_owner(struct udb_buffer *buf)
+{
+	u32 owner;
+
+	spin_lock(&buf->lock);
+	owner = buf->astray || buf->lent ? U_DMA_BUF_OWNER_DEVICE : U_DMA_BUF_OWNER_CPU;
+	spin_unlock(&buf->lock);
+	return owner;
 }

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 OR MIT */
 /*
- * What differs between kernel versions, 6.1 to the newest; nothing else looks
+ * What differs between kernel versions, 5.10 to the newest; nothing else looks
  * at LINUX_VERSION_CODE.
  */
 #ifndef UDB_COMPAT_H
 #define UDB_COMPAT_H
 
+#include <linux/dma-mapping.h>
+#include <linux/highmem.h>
+#include <linux/huge_mm.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/property.h>
+#include <linux/sched/mm.h>
+#include <linux/splice.h>
+#include <linux/uio.h>
 #include <linux/version.h>
 
 /* The device that a class's devnode function gets. */
@@ -40,6 +48,165 @@ static inline void udb_vm_flags_set(struct vm_area_struct *vma, unsigned long fl
 #define UDB_MAX_BLOCK (PAGE_SIZE << MAX_ORDER)
 #else
 #define UDB_MAX_BLOCK (PAGE_SIZE << (MAX_ORDER - 1))
+#endif
+
+/* Memory that an IOMMU makes contiguous; before 5.13 there is none. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 13, 0)
+static inline struct sg_table *udb_alloc_noncontiguous(struct device *dev, size_t size)
+{
+	return dma_alloc_noncontiguous(dev, size, DMA_BIDIRECTIONAL,
+				       GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN, 0);
+}
+
+static inline void udb_free_noncontiguous(struct device *dev, size_t size, struct sg_table *sgt)
+{
+	dma_free_noncontiguous(dev, size, sgt, DMA_BIDIRECTIONAL);
+}
+#else
+static inline struct sg_table *udb_alloc_noncontiguous(struct device *dev, size_t size)
+{
+	return NULL;
+}
+
+static inline void udb_free_noncontiguous(struct device *dev, size_t size, struct sg_table *sgt)
+{
+}
+#endif
+
+/* Properties that go when the device does. */
+static inline int udb_add_properties(struct device *dev, const struct property_entry *properties)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0)
+	return device_create_managed_software_node(dev, properties, NULL);
+#else
+	return device_add_properties(dev, properties);
+#endif
+}
+
+/* Of a page in high memory, for a moment without sleep. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
+#define udb_kmap(page) kmap_local_page(page)
+#define udb_kunmap(addr) kunmap_local(addr)
+#else
+#define udb_kmap(page) kmap_atomic(page)
+#define udb_kunmap(addr) kunmap_atomic(addr)
+#endif
+
+/*
+ * Makes the start of iter's user memory present; false if there is any. write:
+ * it will be read, into the buffer.
+ */
+static inline bool udb_fault_in(struct iov_iter *iter, size_t size, bool write)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+	if (write)
+		return fault_in_iov_iter_readable(iter, size) == size;
+	return fault_in_iov_iter_writeable(iter, size) == size;
+#else
+	struct iovec part;
+
+	if (!iter_is_iovec(iter))
+		return false;
+	part = iov_iter_iovec(iter);
+	/* A page, as what follows may be bad. */
+	size = min_t(size_t, min(size, part.iov_len),
+		     PAGE_SIZE - offset_in_page((unsigned long)part.iov_base));
+	if (write)
+		return fault_in_pages_readable(part.iov_base, size);
+	return fault_in_pages_writeable(part.iov_base, size);
+#endif
+}
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#define udb_splice_read copy_splice_read
+#else
+#define udb_splice_read generic_file_splice_read
+#endif
+
+/*
+ * get_user_pages() of mappings with VM_MIXEDMAP, which are what can be
+ * populated, is wrong before 5.18 where pages have no references.
+ */
+#define UDB_CAN_POPULATE (LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0) && \
+			  IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) && __is_defined(UDB_HAS_PTES))
+
+/* Where modules can set PTEs, which is much cheaper than one call a page. */
+#if defined(CONFIG_ARM64) || defined(CONFIG_X86_64)
+#define UDB_HAS_PTES 1
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#define udb_ptep_get(pte) ptep_get(pte)
+#else
+#define udb_ptep_get(pte) (*(pte))
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && defined(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP)
+#define UDB_HAS_HUGE_PFNS 1
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+#define udb_vmf_insert_pfn_pmd(vmf, pfn, write) vmf_insert_pfn_pmd(vmf, pfn, write)
+#else
+#include <linux/pfn_t.h>
+#define udb_vmf_insert_pfn_pmd(vmf, pfn, write) \
+	vmf_insert_pfn_pmd(vmf, pfn_to_pfn_t(pfn), write)
+#endif
+#endif
+
+/* At an address where huge pages fit, if there are any. */
+static inline unsigned long udb_huge_unmapped_area(struct file *file, unsigned long addr,
+						   unsigned long len, unsigned long pgoff,
+						   unsigned long flags)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return thp_get_unmapped_area(file, addr, len, pgoff, flags);
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+	return mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags);
+#else
+	return current->mm->get_unmapped_area(file, addr, len, pgoff, flags);
+#endif
+}
+
+/*
+ * dma_buf_ops.vmap and .vunmap, made of vmap(dmabuf), which gives an address or
+ * an error pointer, and vunmap(dmabuf).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
+#include <linux/iosys-map.h>
+
+#define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
+static int vmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
+{										\
+	void *vaddr = vmap(dmabuf);						\
+										\
+	if (IS_ERR(vaddr))							\
+		return PTR_ERR(vaddr);						\
+	iosys_map_set_vaddr(map, vaddr);					\
+	return 0;								\
+}										\
+										\
+static void vunmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
+{										\
+	vunmap(dmabuf);								\
+}
+#else
+#define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
+static void *vmap##_op(struct dma_buf *dmabuf)					\
+{										\
+	void *vaddr = vmap(dmabuf);						\
+										\
+	return IS_ERR(vaddr) ? NULL : vaddr;					\
+}										\
+										\
+static void vunmap##_op(struct dma_buf *dmabuf, void *vaddr)			\
+{										\
+	vunmap(dmabuf);								\
+}
+#endif
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
+#else
+#define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
 #endif
 
 /* What a platform driver's remove function returns. */

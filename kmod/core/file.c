@@ -3,11 +3,15 @@
 #include <linux/cdev.h>
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
-#include <linux/highmem.h>
 #include <linux/module.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/splice.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 
+#include "compat.h"
 #include "udb.h"
 
 static dev_t udb_first_devt;
@@ -16,11 +20,13 @@ static struct cdev *udb_cdev;
 static int udb_open(struct inode *inode, struct file *file)
 {
 	struct udb_buffer *buf = udb_minor_get(iminor(inode));
+	struct udb_file *user;
 	int ret;
 
 	if (!buf)
 		return -ENODEV;
-	ret = udb_enter(buf);
+	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+	ret = user ? udb_enter(buf) : -ENOMEM;
 	if (ret)
 		goto err_put;
 	ret = udb_user_get(buf);
@@ -28,11 +34,13 @@ static int udb_open(struct inode *inode, struct file *file)
 	if (ret)
 		goto err_put;
 
-	file->private_data = buf;
+	user->buf = buf;
+	file->private_data = user;
 	file->f_mapping = buf->inode->i_mapping;
 	return 0;
 
 err_put:
+	kfree(user);
 	udb_put(buf);
 	return ret;
 }
@@ -40,18 +48,19 @@ err_put:
 /* Mappings hold the file: none is left. */
 static int udb_file_release(struct inode *inode, struct file *file)
 {
-	struct udb_buffer *buf = file->private_data;
+	struct udb_file *user = file->private_data;
 
-	udb_user_put(buf, file);
-	udb_put(buf);
+	udb_user_put(user->buf, user);
+	udb_put(user->buf);
+	kfree(user);
 	return 0;
 }
 
 static loff_t udb_llseek(struct file *file, loff_t offset, int whence)
 {
-	struct udb_buffer *buf = file->private_data;
+	struct udb_file *user = file->private_data;
 
-	return fixed_size_llseek(file, offset, whence, buf->size);
+	return fixed_size_llseek(file, offset, whence, user->buf->size);
 }
 
 /* Does this file sync what it reads and writes? */
@@ -60,70 +69,74 @@ static bool udb_syncs_access(struct udb_buffer *buf, struct file *file)
 	return (udb_settings(buf).mode & UDB_SYNC_MODE_ALWAYS) || (file->f_flags & O_DSYNC);
 }
 
-/* Within one page. */
-static int udb_copy_page(struct udb_buffer *buf, size_t offset, void *bounce,
-			 size_t len, bool write)
-{
-	struct page *page;
-	int ret;
+/* Copied under one udb_enter(). */
+#define UDB_COPY_CHUNK SZ_256K
+/* Attempts to fault user memory in that bring nothing before it counts as bad. */
+#define UDB_COPY_TRIES 8
 
-	ret = udb_enter(buf);
-	if (ret)
-		return ret;
-	page = pfn_to_page(udb_memory_pfn(&buf->memory, offset));
+/* What can be copied without a page fault; with the buffer entered. */
+static size_t udb_copy_chunk(struct udb_buffer *buf, size_t offset, struct iov_iter *iter,
+			     size_t size, bool write)
+{
+	size_t len, got;
+	void *start;
+
+	start = udb_memory_map(&buf->memory, offset, &len);
+	len = min(len, size);
+	pagefault_disable();
 	if (write)
-		memcpy_to_page(page, offset_in_page(offset), bounce, len);
+		got = copy_from_iter(start, len, iter);
 	else
-		memcpy_from_page(bounce, page, offset_in_page(offset), len);
-	udb_leave(buf);
-	return 0;
+		got = copy_to_iter(start, len, iter);
+	pagefault_enable();
+	udb_memory_unmap(&buf->memory, offset, start);
+	return got;
 }
 
 /*
- * Bytes that were copied, or an error. Goes through a page of the kernel's, as
- * user memory is not touched where the buffer's is.
+ * Bytes that were copied, or an error. User memory is faulted in outside of
+ * udb_enter(): whoever serves the fault may take his time, and removal would
+ * wait for him.
  */
-static ssize_t udb_copy(struct udb_buffer *buf, size_t offset, struct iov_iter *iter,
+static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *iter,
 			size_t size, bool write)
 {
-	void *bounce = (void *)__get_free_page(GFP_KERNEL);
+	struct udb_buffer *buf = user->buf;
+	unsigned int tries = 0;
 	size_t done = 0;
 	int ret = 0;
 
-	if (!bounce)
-		return -ENOMEM;
 	while (done < size) {
-		size_t want = min_t(size_t, size - done, PAGE_SIZE - offset_in_page(offset));
-		size_t got = want;
+		size_t want = min_t(size_t, size - done, UDB_COPY_CHUNK);
+		size_t got;
 
-		if (write)
-			got = copy_from_iter(bounce, want, iter);
-		if (got)
-			ret = udb_copy_page(buf, offset, bounce, got, write);
+		ret = udb_enter(buf);
 		if (ret)
 			break;
-		if (!write)
-			got = copy_to_iter(bounce, want, iter);
+		ret = udb_check_claims(buf, user, offset + done, want);
+		got = ret ? 0 : udb_copy_chunk(buf, offset + done, iter, want, write);
+		udb_leave(buf);
+		if (ret)
+			break;
 		done += got;
-		offset += got;
-		if (got < want) {
-			ret = -EFAULT;
-			break;
-		}
+		tries = got ? 0 : tries + 1;
+
 		cond_resched();
-		if (fatal_signal_pending(current)) {
+		if (fatal_signal_pending(current))
 			ret = -EINTR;
+		else if (!got && (tries > UDB_COPY_TRIES || udb_fault_in(iter, want, write)))
+			ret = -EFAULT;
+		if (ret)
 			break;
-		}
 	}
-	free_page((unsigned long)bounce);
 	return done ?: ret;
 }
 
 static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool write)
 {
 	enum dma_data_direction dir = write ? DMA_BIDIRECTIONAL : DMA_FROM_DEVICE;
-	struct udb_buffer *buf = iocb->ki_filp->private_data;
+	struct udb_file *user = iocb->ki_filp->private_data;
+	struct udb_buffer *buf = user->buf;
 	bool sync = udb_syncs_access(buf, iocb->ki_filp);
 	size_t size = iov_iter_count(iter);
 	loff_t pos = iocb->ki_pos;
@@ -135,13 +148,13 @@ static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool writ
 	size = min_t(u64, size, buf->size - pos);
 
 	if (sync) {
-		ret = udb_sync_memory(buf, pos, size, dir, false);
+		ret = udb_sync_memory(buf, user, pos, size, dir, false);
 		if (ret)
 			return ret;
 	}
-	done = udb_copy(buf, pos, iter, size, write);
+	done = udb_copy(user, pos, iter, size, write);
 	if (sync) {
-		ret = udb_sync_memory(buf, pos, size, dir, true);
+		ret = udb_sync_memory(buf, user, pos, size, dir, true);
 		if (ret && done >= 0)
 			done = ret;
 	}
@@ -167,7 +180,10 @@ static const struct file_operations udb_fops = {
 	.llseek = udb_llseek,
 	.read_iter = udb_read_iter,
 	.write_iter = udb_write_iter,
+	.splice_read = udb_splice_read,
+	.splice_write = iter_file_splice_write,
 	.mmap = udb_mmap,
+	.get_unmapped_area = udb_get_unmapped_area,
 	.unlocked_ioctl = udb_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 };

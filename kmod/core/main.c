@@ -18,6 +18,7 @@ static int udb_probe(struct platform_device *pdev)
 	int ret = udb_buffer_create(&pdev->dev);
 
 	udb_params_probed(&pdev->dev, ret);
+	udb_made_probed(&pdev->dev, ret);
 	return ret;
 }
 
@@ -58,11 +59,15 @@ static int __init udb_init(void)
 	if (ret)
 		goto err_inode;
 
+	ret = udb_parent_init();
+	if (ret)
+		goto err_chrdev;
+
 	/* Device-tree nodes are probed first, but parameters win a clash. */
 	udb_params_reserve();
 	ret = platform_driver_register(&udb_driver);
 	if (ret)
-		goto err_chrdev;
+		goto err_parent;
 	ret = udb_params_create();
 	if (ret)
 		goto err_driver;
@@ -70,12 +75,17 @@ static int __init udb_init(void)
 	ret = udb_chrdev_start();
 	if (ret)
 		goto err_params;
+	ret = udb_manager_init();
+	if (ret)
+		pr_warn(UDB_NAME ": no manager: error %d\n", ret);
 	return 0;
 
 err_params:
 	udb_params_remove();
 err_driver:
 	platform_driver_unregister(&udb_driver);
+err_parent:
+	udb_parent_exit();
 err_chrdev:
 	udb_chrdev_exit();
 err_inode:
@@ -88,8 +98,11 @@ module_init(udb_init);
 
 static void __exit udb_exit(void)
 {
+	udb_manager_exit();
+	udb_made_remove_all();
 	udb_params_remove();
 	platform_driver_unregister(&udb_driver);
+	udb_parent_exit();
 	udb_chrdev_exit();
 	udb_inode_exit();
 	udb_class_exit();

@@ -3,11 +3,13 @@
  * Buffers that module parameters ask for: each becomes a platform device with
  * properties, and goes the way of a device-tree node from there.
  */
+#include <linux/kernel.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
 #include <linux/property.h>
 #include <linux/string.h>
 
+#include "compat.h"
 #include "udb.h"
 
 #define UDB_PARAMS 8
@@ -16,15 +18,45 @@ int udb_info_enable = UDB_INFO_INSTALL;
 module_param_named(info_enable, udb_info_enable, int, 0644);
 MODULE_PARM_DESC(info_enable, "Log: 1 install and remove, 2 DMA details, 4 build configuration (sum; default 1)");
 
-static int udb_dma_mask_bit = 32;
+int udb_dma_mask_bit = 32;
 module_param_named(dma_mask_bit, udb_dma_mask_bit, int, 0444);
 MODULE_PARM_DESC(dma_mask_bit, "Bits in the DMA mask of buffers not from the device tree (12...64, default 32)");
 
+/* On arm and arm64 the DMA API maps without cache where the device is not coherent. */
+int udb_quirk_mmap_mode =
+	IS_ENABLED(CONFIG_ARM) || IS_ENABLED(CONFIG_ARM64) ? UDB_MMAP_ON : UDB_MMAP_AUTO;
+
+static int udb_set_quirk_mmap_mode(const char *text, const struct kernel_param *param)
+{
+	int mode, ret = kstrtoint(text, 0, &mode);
+
+	if (ret)
+		return ret;
+	if (mode < UDB_MMAP_OFF || mode > UDB_MMAP_PAGE)
+		return -EINVAL;
+	udb_quirk_mmap_mode = mode;
+	return 0;
+}
+
+static const struct kernel_param_ops udb_quirk_mmap_mode_ops = {
+	.set = udb_set_quirk_mmap_mode,
+	.get = param_get_int,
+};
+module_param_cb(quirk_mmap_mode, &udb_quirk_mmap_mode_ops, &udb_quirk_mmap_mode, 0444);
+MODULE_PARM_DESC(quirk_mmap_mode, "How buffers are mapped: 1 off, 2 on, 3 auto, 4 page (default 2 on arm and arm64, else 3)");
+
+static char *udb_bind;
+module_param_named(bind, udb_bind, charp, 0444);
+MODULE_PARM_DESC(bind, "Device that the buffers made here are for: [pci/|platform/]<device>");
+
 static unsigned long udb_param_size[UDB_PARAMS];
+static char *udb_param_bind[UDB_PARAMS];
 
 #define UDB_PARAM(n) \
 	module_param_named(udmabuf##n, udb_param_size[n], ulong, 0444); \
-	MODULE_PARM_DESC(udmabuf##n, "Size of udmabuf" #n " in bytes (default 0: none)")
+	MODULE_PARM_DESC(udmabuf##n, "Size of udmabuf" #n " in bytes (default 0: none)"); \
+	module_param_named(udmabuf##n##_bind, udb_param_bind[n], charp, 0444); \
+	MODULE_PARM_DESC(udmabuf##n##_bind, "Instead of bind, for udmabuf" #n)
 
 UDB_PARAM(0);
 UDB_PARAM(1);
@@ -87,11 +119,14 @@ void udb_params_reserve(void)
 
 static int udb_param_create(unsigned int i)
 {
+	const char *bind = udb_param_bind[i] ?: udb_bind;
+	/* A parent has a mask of its own. */
 	const struct property_entry properties[] = {
 		PROPERTY_ENTRY_U64("size", udb_param_size[i]),
 		PROPERTY_ENTRY_U32("minor-number", i),
 		PROPERTY_ENTRY_STRING("device-name", udb_param_name[i]),
-		PROPERTY_ENTRY_U32("dma-mask", udb_dma_mask_bit),
+		bind ? PROPERTY_ENTRY_STRING("bind", bind) :
+		       PROPERTY_ENTRY_U32("dma-mask", udb_dma_mask_bit),
 		{ }
 	};
 	struct platform_device *pdev = platform_device_alloc(UDB_NAME, i);
@@ -99,7 +134,7 @@ static int udb_param_create(unsigned int i)
 
 	if (!pdev)
 		return -ENOMEM;
-	ret = device_create_managed_software_node(&pdev->dev, properties, NULL);
+	ret = udb_add_properties(&pdev->dev, properties);
 	if (ret)
 		goto err_put;
 

@@ -12,8 +12,6 @@
 
 #include "udb.h"
 
-#define UDB_NAME_MAX 63
-
 /* Leaves *value alone if there is no such property. */
 static int udb_read_u32(struct device *dev, const char *property,
 			u32 min, u32 max, u32 *value)
@@ -134,6 +132,56 @@ static int udb_read_sync(struct device *dev, struct udb_spec *spec)
 	return 0;
 }
 
+/* Whom the buffer is for. */
+static int udb_read_parent(struct device *dev, struct udb_spec *spec)
+{
+	const char *bind;
+	int ret;
+
+	if (!device_property_present(dev, "bind"))
+		return 0;
+	if (device_property_read_string(dev, "bind", &bind)) {
+		dev_err(dev, "property bind: not a string\n");
+		return -EINVAL;
+	}
+	spec->parent = udb_parent_find_bound(bind);
+	if (!IS_ERR(spec->parent))
+		return 0;
+	ret = PTR_ERR(spec->parent);
+	spec->parent = NULL;
+	dev_err(dev, "bind: no device %s; bind is [pci/|platform/]<device>\n", bind);
+	return ret;
+}
+
+/* The later in this order wins. */
+static void udb_read_mmap_mode(struct device *dev, struct udb_spec *spec)
+{
+	static const struct {
+		const char *property;
+		unsigned int mode;
+	} modes[] = {
+		{ "quirk-mmap-on", UDB_MMAP_ON },
+		{ "quirk-mmap-off", UDB_MMAP_OFF },
+		{ "quirk-mmap-auto", UDB_MMAP_AUTO },
+		{ "quirk-mmap-page", UDB_MMAP_PAGE },
+	};
+	unsigned int i;
+
+	spec->mmap_mode = udb_quirk_mmap_mode;
+	for (i = 0; i < ARRAY_SIZE(modes); i++)
+		if (device_property_present(dev, modes[i].property))
+			spec->mmap_mode = modes[i].mode;
+}
+
+void udb_spec_release(struct udb_spec *spec)
+{
+	put_device(spec->parent);
+}
+
+/*
+ * The properties are those of kmod/README.md. On error, too, the caller calls
+ * udb_spec_release(); *spec begins zeroed.
+ */
 int udb_read_properties(struct device *dev, struct udb_spec *spec)
 {
 	u32 minor;
@@ -165,8 +213,15 @@ int udb_read_properties(struct device *dev, struct udb_spec *spec)
 	if (ret)
 		return ret;
 
+	udb_read_mmap_mode(dev, spec);
+	spec->zero_between_users = device_property_present(dev, "zero-between-users");
+	spec->keep_contents = device_property_present(dev, "keep-contents");
+
 	ret = udb_read_name(dev, spec);
 	if (ret)
 		return ret;
-	return udb_read_sync(dev, spec);
+	ret = udb_read_sync(dev, spec);
+	if (ret)
+		return ret;
+	return udb_read_parent(dev, spec);
 }

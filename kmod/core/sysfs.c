@@ -21,7 +21,7 @@ static DEVICE_ATTR_RO(ioctl_version);
 
 static ssize_t capabilities_show(struct device *dev, struct device_attribute *attr, char *text)
 {
-	return sysfs_emit(text, "0x%llx\n", UDB_CAPABILITIES);
+	return sysfs_emit(text, "0x%llx\n", udb_capabilities(dev_get_drvdata(dev)));
 }
 static DEVICE_ATTR_RO(capabilities);
 
@@ -57,7 +57,9 @@ static DEVICE_ATTR_RO(dma_coherent);
 
 static ssize_t quirk_mmap_mode_show(struct device *dev, struct device_attribute *attr, char *text)
 {
-	return sysfs_emit(text, "%d\n", UDB_QUIRK_MMAP_MODE);
+	struct udb_buffer *buf = dev_get_drvdata(dev);
+
+	return sysfs_emit(text, "%u\n", buf->mmap_mode);
 }
 static DEVICE_ATTR_RO(quirk_mmap_mode);
 
@@ -65,7 +67,7 @@ static ssize_t sync_owner_show(struct device *dev, struct device_attribute *attr
 {
 	struct udb_buffer *buf = dev_get_drvdata(dev);
 
-	return sysfs_emit(text, "%u\n", READ_ONCE(buf->owner));
+	return sysfs_emit(text, "%u\n", udb_owner(buf));
 }
 static DEVICE_ATTR_RO(sync_owner);
 
@@ -100,11 +102,15 @@ static ssize_t sync_##field##_store(struct device *dev,				\
 										\
 	if (ret)								\
 		return ret;							\
-	spin_lock(&buf->lock);							\
-	buf->sync.field = value;						\
-	spin_unlock(&buf->lock);						\
+	ret = udb_settings_enter(buf, NULL);					\
+	if (!ret) {								\
+		spin_lock(&buf->lock);						\
+		buf->sync.field = value;					\
+		spin_unlock(&buf->lock);					\
+		udb_leave(buf);							\
+	}									\
 	udb_user_put(buf, NULL);						\
-	return len;								\
+	return ret ?: len;							\
 }										\
 static DEVICE_ATTR(sync_##field, 0664, sync_##field##_show, sync_##field##_store)
 
@@ -113,7 +119,7 @@ UDB_SETTING(offset, "0x%llx", U64_MAX);
 UDB_SETTING(size, "%llu", U64_MAX);
 UDB_SETTING(direction, "%u", U_DMA_BUF_FROM_DEVICE);
 
-static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, bool for_device)
+static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, u32 command)
 {
 	struct udb_buffer *buf = dev_get_drvdata(dev);
 	u64 value;
@@ -121,7 +127,7 @@ static ssize_t udb_store_sync(struct device *dev, const char *text, size_t len, 
 
 	if (ret)
 		return ret;
-	ret = udb_sync_value(buf, value, for_device);
+	ret = udb_sync_value(buf, NULL, value, command);
 	udb_user_put(buf, NULL);
 	return ret ?: len;
 }
@@ -135,14 +141,14 @@ static ssize_t udb_pending_show(struct device *dev, struct device_attribute *att
 static ssize_t sync_for_cpu_store(struct device *dev, struct device_attribute *attr,
 				  const char *text, size_t len)
 {
-	return udb_store_sync(dev, text, len, false);
+	return udb_store_sync(dev, text, len, U_DMA_BUF_SYNC_FOR_CPU);
 }
 static DEVICE_ATTR(sync_for_cpu, 0664, udb_pending_show, sync_for_cpu_store);
 
 static ssize_t sync_for_device_store(struct device *dev, struct device_attribute *attr,
 				     const char *text, size_t len)
 {
-	return udb_store_sync(dev, text, len, true);
+	return udb_store_sync(dev, text, len, U_DMA_BUF_SYNC_FOR_DEVICE);
 }
 static DEVICE_ATTR(sync_for_device, 0664, udb_pending_show, sync_for_device_store);
 

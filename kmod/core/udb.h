@@ -9,7 +9,7 @@
  * udb_leave(). That section takes no user memory (a page fault there would
  * enter again, below mmap_lock) and is short: removal waits for it.
  *
- * Lock order: mmap_lock, udb_buffer.life, udb_buffer.lock.
+ * Lock order: mmap_lock or a dma-buf's locks, udb_buffer.life, udb_buffer.lock.
  */
 #ifndef UDB_H
 #define UDB_H
@@ -17,14 +17,17 @@
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/wait.h>
 
 #include "../include/uapi/u-dma-buf.h"
 
 struct device;
-struct page;
+struct reserved_mem;
 struct sg_table;
 struct vm_area_struct;
 
@@ -32,11 +35,15 @@ struct vm_area_struct;
 #define UDB_VERSION	"0.1.0"
 #define UDB_MINORS	256
 #define UDB_ANY_MINOR	(-1)
+#define UDB_NAME_MAX	63
 
-/* The mode in which buffers are mapped: by our fault handler, cached. */
-#define UDB_QUIRK_MMAP_MODE 2
-
-#define UDB_CAPABILITIES U_DMA_BUF_CAP_CLAIM
+/* The parameter and file quirk_mmap_mode. */
+enum udb_mmap_mode {
+	UDB_MMAP_OFF = 1,	/* as the DMA API maps */
+	UDB_MMAP_ON = 2,	/* by O_SYNC and sync_mode */
+	UDB_MMAP_AUTO = 3,	/* off for a coherent device, else on */
+	UDB_MMAP_PAGE = 4,	/* on, with pages that O_DIRECT can use */
+};
 
 /* Bits of the parameter info_enable. */
 #define UDB_INFO_INSTALL	1
@@ -56,13 +63,29 @@ struct udb_sync_settings {
 	unsigned int mode;
 };
 
-/* A buffer as asked for. */
+/* A buffer as asked for; see udb_read_properties() for the properties. */
 struct udb_spec {
 	const char *name;
 	u64 size;
 	int minor;			/* or UDB_ANY_MINOR */
 	unsigned int dma_mask_bits;	/* 0: as the device has it */
+	struct device *parent;		/* whom it is for, referenced; or NULL */
+	unsigned int mmap_mode;		/* UDB_MMAP_* */
+	bool zero_between_users;
+	bool keep_contents;
 	struct udb_sync_settings sync;
+};
+
+/* A buffer that the manager or another module asks for. */
+struct udb_request {
+	const char *name;		/* or NULL */
+	u64 size;
+	int minor;			/* or UDB_ANY_MINOR */
+	unsigned int dma_mask_bits;	/* 0: the default */
+	const char *quirk;		/* quirk-mmap-*, or NULL */
+	const char *bus;		/* of device; NULL: platform */
+	const char *device;		/* the parent's name, or NULL */
+	bool by_manager;
 };
 
 /* Memory that is contiguous for the CPU; ends where the next one starts. */
@@ -71,12 +94,33 @@ struct udb_segment {
 	unsigned long pfn;
 };
 
+/* Where memory is from, and so how it is freed. */
+enum udb_memory_kind {
+	UDB_MEMORY_SCATTERED,		/* dma_alloc_noncontiguous() */
+	UDB_MEMORY_BLOCK,		/* dma_alloc_pages() */
+	UDB_MEMORY_PAGES,		/* alloc_pages_exact(): a reference for each page */
+	UDB_MEMORY_COHERENT,		/* dma_alloc_attrs() */
+	UDB_MEMORY_KEPT,		/* a no-map region that nobody zeroes */
+};
+
 struct udb_memory {
 	size_t size;			/* whole pages */
 	dma_addr_t dma_addr;		/* contiguous for the device */
-	struct sg_table *sgt;
+	enum udb_memory_kind kind;
+	struct sg_table *sgt;		/* of scattered memory */
+	/*
+	 * The kernel's mapping without cache, of memory that may have no other
+	 * and no struct page: never mapped cached, never synced. Else NULL.
+	 */
+	void *uncached;
 	struct udb_segment *segments;	/* by offset; the first at 0 */
 	unsigned int nr_segments;
+};
+
+/* What the property memory-region refers to. */
+struct udb_region {
+	const struct reserved_mem *mem;	/* NULL: there is none */
+	bool no_map;
 };
 
 struct udb_buffer {
@@ -84,8 +128,13 @@ struct udb_buffer {
 
 	struct rw_semaphore life;
 	bool gone;			/* written with life held for writing */
-	struct device *dev;		/* between udb_enter and udb_leave */
-	struct udb_memory memory;	/* likewise, but for dma_addr */
+	/* Between udb_enter and udb_leave, but for memory.dma_addr: */
+	struct device *own;		/* our platform device */
+	struct device *dev;		/* whom the memory is for: own, or parent */
+	struct udb_memory memory;
+
+	struct device *parent;		/* referenced; or NULL */
+	struct list_head bound;		/* parent.c */
 
 	/* Constant once the buffer can be seen. */
 	struct device *sys_dev;
@@ -93,18 +142,56 @@ struct udb_buffer {
 	size_t size;			/* as asked for */
 	int minor;
 	unsigned int dma_mask_bits;
+	unsigned int mmap_mode;		/* UDB_MMAP_* */
 	bool coherent;
+	bool cache_emptied;		/* mmap.c */
+
+	/* At the device, by who had no claim or died with one; see claim.c. */
+	bool astray;
+	unsigned int range_claims;	/* written with life held for writing */
 
 	spinlock_t lock;		/* for all below */
 	struct udb_sync_settings sync;
-	u32 owner;			/* U_DMA_BUF_OWNER_* */
-	u64 lent;			/* bytes at the device, by the claimant */
+	u64 lent;			/* the sum of udb_file.lent */
 	unsigned int users;		/* open files and running sysfs writes */
-	struct file *claimant;
+	struct udb_file *claimant;	/* of the whole */
+	struct list_head uses;
+	struct list_head pins;
+	void *vaddr;			/* in_kernel.c */
+	wait_queue_head_t unpinned;
+};
+
+/* An open file of a buffer, which holds it. Its mappings and exports hold it. */
+struct udb_file {
+	struct udb_buffer *buf;
+	u32 map_mode;			/* U_DMA_BUF_MAP_* */
+	bool populates;			/* mmap.c */
+	/* With buf->lock held. */
+	u64 lent;			/* bytes at the device, with a claim */
+	bool claims;			/* the whole or a range */
+	struct u_dma_buf_lent *lent_page;
+};
+
+/* What an open file has claimed, mapped or exported. */
+struct udb_use {
+	struct list_head link;		/* in udb_buffer.uses */
+	struct udb_file *user;
+	u64 offset;
+	u64 size;
+	bool claim;
+	refcount_t vmas;		/* of a mapping, which may be split */
+};
+
+/* Who reaches the memory by other ways than ours: removal waits for it. */
+struct udb_pin {
+	struct list_head link;		/* in udb_buffer.pins */
+	struct device *dev;		/* NULL: the kernel itself */
 };
 
 /* params.c */
 extern int udb_info_enable;
+extern int udb_quirk_mmap_mode;
+extern int udb_dma_mask_bit;
 void udb_params_reserve(void);
 int udb_params_create(void);
 void udb_params_remove(void);
@@ -112,12 +199,27 @@ bool udb_params_want_name(const char *name);
 bool udb_params_made(struct device *dev);
 void udb_params_probed(struct device *dev, int error);
 
+/* made.c */
+struct device *udb_made_create(const struct udb_request *request);
+int udb_made_delete(const char *name);
+int udb_made_remove(struct device *dev);
+void udb_made_remove_all(void);
+void udb_made_probed(struct device *dev, int error);
+char *udb_made_list(void);
+
+/* manager.c */
+int udb_manager_init(void);
+void udb_manager_exit(void);
+
 /* properties.c */
 int udb_read_properties(struct device *dev, struct udb_spec *spec);
+void udb_spec_release(struct udb_spec *spec);
 
 /* buffer.c */
 int udb_buffer_create(struct device *dev);
 void udb_buffer_remove(struct device *dev);
+void udb_buffer_retire(struct udb_buffer *buf);
+int udb_buffer_close(struct udb_buffer *buf);
 void udb_put(struct udb_buffer *buf);
 int udb_enter(struct udb_buffer *buf);
 void udb_leave(struct udb_buffer *buf);
@@ -125,11 +227,35 @@ int udb_check(struct udb_buffer *buf);
 int udb_class_init(void);
 void udb_class_exit(void);
 
+/* parent.c */
+struct device *udb_parent_find(const char *bus, const char *name);
+struct device *udb_parent_find_bound(const char *bind);
+int udb_parent_lock(struct device *parent);
+void udb_parent_unlock(void);
+void udb_parent_add(struct udb_buffer *buf);
+bool udb_parent_forget(struct udb_buffer *buf);
+int udb_parent_init(void);
+void udb_parent_exit(void);
+
 /* memory.c */
-int udb_memory_alloc(struct device *dev, struct udb_memory *mem, size_t size);
-void udb_memory_free(struct device *dev, struct udb_memory *mem);
+int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
+void udb_memory_free(struct udb_buffer *buf);
+int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
+void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size);
+void udb_memory_vunmap(const struct udb_memory *mem, void *vaddr);
 size_t udb_memory_contiguous(const struct udb_memory *mem, size_t offset);
+void *udb_memory_map(const struct udb_memory *mem, size_t offset, size_t *len);
+void udb_memory_unmap(const struct udb_memory *mem, size_t offset, void *start);
+
+/* region.c */
+int udb_region_init(struct udb_buffer *buf, const struct udb_spec *spec,
+		    struct udb_region *region);
+void udb_region_exit(struct udb_buffer *buf);
+int udb_region_alloc(struct udb_buffer *buf, const struct udb_spec *spec,
+		     const struct udb_region *region);
+void udb_region_free(struct udb_buffer *buf);
+bool udb_region_holds(const struct udb_region *region, const struct udb_memory *mem);
 
 /* minors.c */
 int udb_minor_reserve(int minor);
@@ -150,22 +276,59 @@ dev_t udb_devt(int minor);
 
 /* mmap.c */
 int udb_mmap(struct file *file, struct vm_area_struct *vma);
+int udb_mmap_use(struct udb_file *user, unsigned int flags, struct vm_area_struct *vma);
+int udb_set_map_mode(struct udb_file *user, u64 mode);
+unsigned long udb_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+				    unsigned long pgoff, unsigned long flags);
 
 /* claim.c */
 int udb_user_get(struct udb_buffer *buf);
-void udb_user_put(struct udb_buffer *buf, struct file *file);
-int udb_claim(struct udb_buffer *buf, struct file *file, u64 flags);
+void udb_user_put(struct udb_buffer *buf, struct udb_file *user);
+int udb_claim(struct udb_file *user, u64 flags);
+int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *range);
+int udb_check_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size);
+int udb_use_begin(struct udb_use *use, struct udb_file *user, u64 offset, u64 size);
+void udb_use_end(struct udb_use *use);
+void udb_lend(struct udb_buffer *buf, struct udb_file *user, u64 size);
+void udb_take_back(struct udb_buffer *buf, struct udb_file *user, u64 size);
+u32 udb_owner(struct udb_buffer *buf);
+
+/* lent.c */
+int udb_lent_mmap(struct udb_file *user, struct vm_area_struct *vma);
+bool udb_lent_free(struct udb_file *user);
+void udb_lent_gone(struct udb_buffer *buf);
+
+/* pin.c */
+void udb_pin(struct udb_buffer *buf, struct udb_pin *pin, struct device *dev);
+void udb_unpin(struct udb_buffer *buf, struct udb_pin *pin);
+void udb_wait_unpinned(struct udb_buffer *buf);
 
 /* sync.c */
 bool udb_range_ok(u64 buffer_size, u64 offset, u64 size);
 struct udb_sync_settings udb_settings(struct udb_buffer *buf);
-int udb_sync_memory(struct udb_buffer *buf, u64 offset, u64 size,
+int udb_settings_enter(struct udb_buffer *buf, struct udb_file *user);
+int udb_sync_memory(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size,
 		    enum dma_data_direction dir, bool for_device);
-int udb_sync_value(struct udb_buffer *buf, u64 value, bool for_device);
-int udb_set_sync(struct udb_buffer *buf, const struct u_dma_buf_sync_args *args);
+int udb_sync_range(struct udb_buffer *buf, struct udb_file *user,
+		   const struct u_dma_buf_sync_range *range);
+int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *batch);
+int udb_sync_value(struct udb_buffer *buf, struct udb_file *user, u64 value,
+		   u32 command);
+int udb_set_sync(struct udb_file *user, const struct u_dma_buf_sync_args *args);
 void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args);
 
+/* export.c */
+#if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
+int udb_export(struct file *file, void __user *arg);
+#else
+static inline int udb_export(struct file *file, void __user *arg)
+{
+	return -ENXIO;
+}
+#endif
+
 /* ioctl.c */
+u64 udb_capabilities(const struct udb_buffer *buf);
 long udb_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* sysfs.c */

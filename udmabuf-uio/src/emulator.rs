@@ -4,7 +4,7 @@
 //! hardware and here.
 //!
 //! ```
-//! use udmabuf_uio::{Block, Register, emulator::{Device, emulate}};
+//! use udmabuf_uio::emulator::{Device, emulate};
 //! use std::time::{Duration, Instant};
 //!
 //! /// Doubles what is written to it, and raises its interrupt.
@@ -21,18 +21,18 @@
 //!     fn interrupt(&self) -> bool { self.done && self.value != 0 }
 //! }
 //!
-//! struct Registers;
-//! impl Block for Registers { const SIZE: usize = 4; }
-//! const VALUE: Register<Registers, u32> = Register::at(0);
+//! udmabuf_uio::block! {
+//!     struct Doubling: 4 bytes { 0 => VALUE: ReadWrite<u32> }
+//! }
 //!
-//! let (registers, mut interrupt) = emulate::<Registers>(Doubler::default())?;
-//! registers.write(VALUE, 21);
-//! interrupt.rearm()?;
+//! let (registers, mut interrupt) = emulate::<Doubling>(Doubler::default())?;
+//! registers.write(Doubling::VALUE, 21);
 //! assert_eq!(interrupt.wait(Instant::now() + Duration::from_secs(10))?, 1);
-//! assert_eq!(registers.read(VALUE), 42);
+//! assert_eq!(registers.read(Doubling::VALUE), 42);
 //! # Ok::<(), udmabuf_uio::Error>(())
 //! ```
 
+mod faults;
 mod line;
 
 use std::{
@@ -41,6 +41,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+pub use faults::Faults;
 pub(crate) use line::Line;
 
 use crate::{Block, Error, Interrupt, Io, Registers, Word, registers::sealed::InBlock};
@@ -62,6 +63,13 @@ pub trait Device: Send + 'static {
 
     /// The level of the interrupt line.
     fn interrupt(&self) -> bool;
+
+    /// Whether the device is there: once it says no, it is unplugged for good,
+    /// and waiting for its interrupt is [`Error::Removed`]. Its registers read
+    /// as all ones, as on a bus with nothing at the address.
+    fn is_present(&self) -> bool {
+        true
+    }
 }
 
 /// Starts `device` on a thread, which ends when the registers are dropped.
@@ -71,13 +79,26 @@ pub trait Device: Send + 'static {
 pub fn emulate<K: Block>(
     device: impl Device,
 ) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
+    emulate_with(device, &Faults::default())
+}
+
+/// As [`emulate`], with a device in which something goes wrong now and then.
+///
+/// # Errors
+/// As [`emulate`].
+pub fn emulate_with<K: Block>(
+    device: impl Device,
+    faults: &Faults,
+) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
     let failed = |operation| Error::os("emulated device", operation);
-    let line = Arc::new(Line::new().map_err(failed("eventfd"))?);
+    let line = Arc::new(Line::new(faults).map_err(failed("eventfd"))?);
     let shared = Arc::new(Shared {
         state: Mutex::new(State { device: Box::new(device), work: true, closed: false }),
         wake: Condvar::new(),
         line: line.clone(),
+        faults: faults.clone(),
     });
+    faults.add(&shared);
     let thread = thread::Builder::new()
         .name("emulated device".into())
         .spawn({
@@ -87,6 +108,15 @@ pub fn emulate<K: Block>(
         .map_err(failed("starting the thread"))?;
     let io = Emulated { shared, thread: Some(thread) };
     Ok((Registers::new(io), Interrupt::emulated(line)))
+}
+
+/// Nothing more comes from the device.
+struct Gone<'a>(&'a Line);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.set_gone();
+    }
 }
 
 /// Registers of a device model.
@@ -99,6 +129,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     line: Arc<Line>,
+    faults: Faults,
 }
 
 struct State {
@@ -111,11 +142,13 @@ struct State {
 impl Shared {
     /// The device's thread.
     fn run(&self) {
+        // Also if the model panics, which ends its thread.
+        let _gone = Gone(&self.line);
         let mut state = self.lock();
-        while !state.closed {
-            if state.work {
+        while !state.closed && !self.line.is_gone() {
+            if state.work && !self.faults.is_stalled() {
                 state.work = state.device.step();
-                self.line.set(state.device.interrupt());
+                self.update(&state);
                 // Lets a waiting register access in.
                 drop(state);
                 thread::yield_now();
@@ -126,14 +159,33 @@ impl Shared {
         }
     }
 
-    /// A register access of the driver, after which the device may have work.
-    fn access<R>(&self, access: impl FnOnce(&mut dyn Device) -> R) -> R {
+    /// A register access of the driver, after which the device may have work;
+    /// nothing once it is gone.
+    fn access<R>(&self, access: impl FnOnce(&mut dyn Device) -> R) -> Option<R> {
         let mut state = self.lock();
+        if self.line.is_gone() {
+            return None;
+        }
         let result = access(&mut *state.device);
         state.work = true;
-        self.line.set(state.device.interrupt());
+        self.update(&state);
         self.wake.notify_one();
-        result
+        Some(result)
+    }
+
+    /// After the device did something.
+    fn update(&self, state: &State) {
+        match state.device.is_present() {
+            true => self.line.set(state.device.interrupt()),
+            false => self.line.set_gone(),
+        }
+    }
+
+    /// The device's thread looks again whether there is something to do.
+    fn wake(&self) {
+        // Not between its look and its sleep.
+        let _state = self.lock();
+        self.wake.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -143,7 +195,7 @@ impl Shared {
 
 impl Io for Emulated {
     fn read<W: Word>(&self, offset: usize, _: InBlock) -> W {
-        W::from_u64(self.shared.access(|device| device.read(offset)))
+        W::from_u64(self.shared.access(|device| device.read(offset)).unwrap_or(u64::MAX))
     }
 
     fn write<W: Word>(&self, offset: usize, word: W, _: InBlock) {
@@ -159,6 +211,12 @@ impl Drop for Emulated {
             // A model that panicked has said so on its own thread.
             let _ = thread.join();
         }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

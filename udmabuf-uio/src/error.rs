@@ -40,6 +40,27 @@ pub enum Error {
         /// What there is.
         found: String,
     },
+    /// The device has no interrupt, or its kernel driver none for it.
+    #[error("{device} has no interrupt")]
+    NoInterrupt {
+        /// The device.
+        device: String,
+    },
+    /// A signal was caught during the wait. Nothing is lost: wait again, or do
+    /// what the signal asks for.
+    #[error("a signal was caught while waiting for the interrupt of {device}")]
+    Interrupted {
+        /// The device.
+        device: String,
+    },
+    /// The device is no longer there: unplugged, or taken from its kernel
+    /// driver. Whether it still accesses memory is for its driver to know; a
+    /// PCI card that is out does not.
+    #[error("{device} was removed")]
+    Removed {
+        /// The device.
+        device: String,
+    },
     /// The operating system refused.
     #[error("{operation} on {device} failed")]
     Os {

@@ -4,36 +4,43 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, Weak},
 };
 
+use memmap2::MmapRaw;
 use rustix::{fs::FlockOperation, io::Errno};
 
-use crate::{Error, sysfs};
+use crate::{
+    Error, UioDevice, mmio,
+    sysfs::{self, Roots},
+};
 
 /// A UIO device that no other [`Handle`], here or in another process, has open.
 #[derive(Debug)]
 pub(crate) struct Handle {
+    /// As in error messages: `uio0 (dma)`.
+    pub(crate) label: String,
     /// Dropped before the lock: closing it can act on the device.
     pub(crate) uio: File,
     /// `/sys/class/uio/uioN`
-    pub(crate) dir: PathBuf,
+    dir: PathBuf,
+    maps: Mutex<Vec<Weak<MmapRaw>>>,
     _pci_lock: Option<File>,
 }
 
 impl Handle {
-    /// Opens the device that sysfs describes in `dir`, `/sys/class/uio/uioN`.
-    pub(crate) fn open(label: &str, dir: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(roots: &Roots, label: String, device: &UioDevice) -> Result<Self, Error> {
+        let dir = device.dir.clone();
         // Closing the last descriptor of a `uio_pci_generic` device switches
         // its bus mastering off, though another driver may be at work. So that
         // one is locked before it is opened, by a file that root alone can
         // open, as the device itself.
         let pci_lock = match first_resource(&dir.join("device")) {
-            Some(resource) => Some(locked(label, open_file(label, resource)?)?),
+            Some(resource) => Some(locked(&label, open_file(&label, resource)?)?),
             None => None,
         };
-        let device = Path::new("/dev").join(dir.file_name().unwrap_or_default());
-        let uio = locked(label, open_file(label, device)?)?;
-        Ok(Self { uio, dir, _pci_lock: pci_lock })
+        let uio = locked(&label, open_file(&label, roots.dev.join(&device.file))?)?;
+        Ok(Self { label, uio, dir, maps: Mutex::default(), _pci_lock: pci_lock })
     }
 
     /// The kernel's count of the device's interrupts, which wraps.
@@ -41,15 +48,41 @@ impl Handle {
         let count = sysfs::number(&self.dir.join("event"))?;
         u32::try_from(count).map_err(io::Error::other)
     }
+
+    /// Remembers a mapping of the device, for when it is removed.
+    pub(crate) fn mapped(&self, map: Weak<MmapRaw>) {
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        maps.retain(|map| map.strong_count() > 0);
+        maps.push(map);
+    }
+
+    /// What it means that an operation failed: that the device was removed, or
+    /// what the operating system says.
+    pub(crate) fn error(&self, operation: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+        move |source| match self.is_there() {
+            true => Error::os(&self.label, operation)(source),
+            false => self.removed(),
+        }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.dir.exists()
+    }
+
+    /// The device was removed: its registers are no longer there.
+    pub(crate) fn removed(&self) -> Error {
+        for map in &*self.maps.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(map) = map.upgrade() {
+                mmio::unplug(&map);
+            }
+        }
+        Error::Removed { device: self.label.clone() }
+    }
 }
 
 /// A PCI device's first base address register.
 fn first_resource(device: &Path) -> Option<PathBuf> {
-    let names = sysfs::names(device).ok()?;
-    let is_resource = |name: &&String| {
-        name.strip_prefix("resource").is_some_and(|number| number.parse::<u8>().is_ok())
-    };
-    names.iter().find(is_resource).map(|name| device.join(name))
+    sysfs::numbered(device, "resource").into_iter().next().map(|(_, path)| path)
 }
 
 /// The file, with the lock that goes with its last user.

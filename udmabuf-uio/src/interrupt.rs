@@ -1,12 +1,11 @@
 //! Waiting for a device's interrupt.
 
+#[cfg(feature = "tokio")]
+mod tokio;
+
 use std::{
-    fs::File,
     io::{self, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::FileExt,
-    },
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Instant,
 };
@@ -16,19 +15,51 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use crate::{Error, emulator::Line, handle::Handle};
+use crate::{Error, emulator::Line, handle::Handle, pci::Config};
 
-/// A device's interrupt, masked until [`rearm`](Self::rearm).
+/// A device's interrupt, masked unless somebody waits for it.
 ///
-/// The kernel masks it when it fires, because it cannot know how to silence
-/// the device. So the order that loses nothing and wakes once for each event,
-/// for a level interrupt too, is: start the device; `rearm`;
-/// [`wait`](Self::wait); read and clear the device's status; again from
-/// `rearm`.
+/// The kernel masks it when it fires, because it cannot know how to silence the
+/// device; the wait unmasks it. So this order loses nothing, and wakes once for
+/// each event, with a level interrupt too:
+///
+/// 1. start the device;
+/// 2. [`wait`](Self::wait);
+/// 3. read the device's status, clear it, do what it asks for;
+/// 4. again from 2. What happened since 3 fires at once.
+///
+/// A wait may also end for what an earlier one has seen: the device's status
+/// decides. To clear the status after the wait has begun again loses events.
+///
+/// ```
+/// # use udmabuf_uio::emulator::{Device, emulate};
+/// # struct Timer { late: bool }
+/// # impl Device for Timer {
+/// #     fn read(&mut self, _: usize) -> u64 { self.late.into() }
+/// #     fn write(&mut self, _: usize, _: u64) { self.late = false }
+/// #     fn step(&mut self) -> bool { false }
+/// #     fn interrupt(&self) -> bool { self.late }
+/// # }
+/// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STATUS: WriteEffect<u32> } }
+/// # let (registers, mut interrupt) = emulate::<Regs>(Timer { late: true })?;
+/// use std::time::{Duration, Instant};
+///
+/// let deadline = Instant::now() + Duration::from_millis(100);
+/// match interrupt.wait(deadline)? {
+///     0 => println!("nothing has happened"),
+///     _ => {
+///         let status = registers.read(Regs::STATUS);
+///         registers.write(Regs::STATUS, status); // writing a 1 clears it
+///     }
+/// }
+/// # Ok::<(), udmabuf_uio::Error>(())
+/// ```
+///
+/// Without blocking, or in an executor, [`arm`](Self::arm) it.
 #[derive(Debug)]
 pub struct Interrupt {
-    device: String,
     source: Source,
+    missed: u64,
 }
 
 #[derive(Debug)]
@@ -37,7 +68,7 @@ enum Source {
         handle: Arc<Handle>,
         /// `uio_pci_generic` masks in the device's configuration space, and
         /// leaves the rest to its user. Other drivers mask when told to.
-        pci_config: Option<File>,
+        pci: Option<Arc<Config>>,
         /// The kernel's count of interrupts, as last seen.
         seen: u32,
     },
@@ -45,35 +76,68 @@ enum Source {
 }
 
 impl Interrupt {
-    pub(crate) fn new(
-        device: String,
-        handle: Arc<Handle>,
-        pci_config: Option<File>,
-    ) -> Result<Self, Error> {
-        let seen = handle.interrupts().map_err(Error::os(&*device, "counting interrupts"))?;
-        let interrupt = Self { device, source: Source::Kernel { handle, pci_config, seen } };
-        interrupt
-            .set_masked(true)
-            .map_err(Error::os(&*interrupt.device, "masking the interrupt"))?;
+    pub(crate) fn new(handle: Arc<Handle>, pci: Option<Arc<Config>>) -> Result<Self, Error> {
+        let seen = handle.interrupts().map_err(handle.error("counting interrupts"))?;
+        let mut interrupt = Self { source: Source::Kernel { handle, pci, seen }, missed: 0 };
+        interrupt.pass_over().map_err(|error| match &interrupt.source {
+            // This is how UIO says that there is none.
+            Source::Kernel { handle, .. }
+                if Errno::from_io_error(&error) == Some(Errno::IO) && handle.is_there() =>
+            {
+                Error::NoInterrupt { device: handle.label.clone() }
+            }
+            _ => interrupt.error(error),
+        })?;
         Ok(interrupt)
     }
 
-    pub(crate) fn emulated(line: Arc<Line>) -> Self {
-        Self { device: "emulated device".into(), source: Source::Emulated(line) }
+    /// Masks it, and forgets what was before.
+    fn pass_over(&mut self) -> io::Result<()> {
+        self.try_set_masked(true)?;
+        if self.try_ready(Some(Instant::now()))? {
+            self.try_count()?;
+        }
+        Ok(())
     }
 
-    /// Lets the interrupt through again. If the device asks for it already, it
-    /// fires at once.
+    pub(crate) fn emulated(line: Arc<Line>) -> Self {
+        Self { source: Source::Emulated(line), missed: 0 }
+    }
+
+    /// Unmasks the interrupt and waits until it fires or the deadline passes, if
+    /// there is one. Says how often it fired since the last wait: 0 only if the
+    /// deadline passed, more than 1 only if the kernel does not mask it.
     ///
     /// # Errors
-    /// [`Error::Os`]
-    pub fn rearm(&self) -> Result<(), Error> {
-        self.set_masked(false).map_err(Error::os(&*self.device, "unmasking the interrupt"))
+    /// [`Error::Interrupted`], [`Error::Removed`], [`Error::NoInterrupt`]
+    pub fn wait(&mut self, deadline: impl Into<Option<Instant>>) -> Result<u32, Error> {
+        self.arm()?.wait(deadline)
     }
 
-    fn set_masked(&self, masked: bool) -> io::Result<()> {
+    /// Unmasks the interrupt, for as long as the guard lives. If the device asks
+    /// for it already, it fires at once.
+    ///
+    /// # Errors
+    /// [`Error::Removed`], [`Error::NoInterrupt`]
+    pub fn arm(&mut self) -> Result<Armed<'_>, Error> {
+        self.set_masked(false)?;
+        Ok(Armed { interrupt: self, fired: false })
+    }
+
+    /// How many interrupts no wait has ended for, since another one was there
+    /// before them.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    fn set_masked(&self, masked: bool) -> Result<(), Error> {
+        self.try_set_masked(masked).map_err(|error| self.error(error))
+    }
+
+    fn try_set_masked(&self, masked: bool) -> io::Result<()> {
         match &self.source {
-            Source::Kernel { pci_config: Some(config), .. } => set_intx_disable(config, masked),
+            Source::Kernel { pci: Some(config), .. } => config.set_intx_disable(masked),
             Source::Kernel { handle, .. } => {
                 match (&handle.uio).write_all(&u32::from(!masked).to_ne_bytes()) {
                     // Its kernel driver silences the device by itself.
@@ -81,39 +145,30 @@ impl Interrupt {
                     result => result,
                 }
             }
-            Source::Emulated(line) => {
-                line.set_masked(masked);
-                Ok(())
-            }
+            Source::Emulated(line) => line.set_masked(masked).map_err(Into::into),
         }
     }
 
-    /// Waits until the interrupt fires or `deadline` passes, and says how often
-    /// it fired since the last wait: 0 only if the deadline passed.
-    ///
-    /// # Errors
-    /// [`Error::Os`]: the device was removed.
-    pub fn wait(&mut self, deadline: Instant) -> Result<u32, Error> {
-        loop {
-            let ready = match &self.source {
-                Source::Kernel { handle, .. } => poll_until(handle.uio.as_fd(), deadline),
-                Source::Emulated(line) => poll_until(line.as_fd(), deadline),
-            };
-            let fired = ready.and_then(|ready| if ready { self.count() } else { Ok(0) });
-            match fired {
-                // One from before this handle was opened.
-                Ok(0) if Instant::now() < deadline => {}
-                fired => {
-                    return fired.map_err(|errno| {
-                        Error::os(&*self.device, "waiting for the interrupt")(errno.into())
-                    });
-                }
-            }
-        }
+    /// Whether there is something to count before the deadline.
+    fn ready(&self, deadline: Option<Instant>) -> Result<bool, Error> {
+        self.try_ready(deadline).map_err(|error| self.error(error))
     }
 
-    /// How often it fired since the last call; there is something to read.
-    fn count(&mut self) -> rustix::io::Result<u32> {
+    fn try_ready(&self, deadline: Option<Instant>) -> io::Result<bool> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // Too long for the kernel's clock is as good as for ever.
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        Ok(poll(&mut [PollFd::new(&self.fd(), PollFlags::IN)], left.as_ref())? > 0)
+    }
+
+    /// How often it fired since the last call; it must be ready, or this blocks.
+    fn count(&mut self) -> Result<u32, Error> {
+        let count = self.try_count().map_err(|error| self.error(error))?;
+        self.missed += u64::from(count.saturating_sub(1));
+        Ok(count)
+    }
+
+    fn try_count(&mut self) -> io::Result<u32> {
         match &mut self.source {
             Source::Kernel { handle, seen, .. } => {
                 let mut count = [0; 4];
@@ -121,26 +176,91 @@ impl Interrupt {
                 let count = u32::from_ne_bytes(count);
                 Ok(count.wrapping_sub(std::mem::replace(seen, count)))
             }
-            Source::Emulated(line) => line.take(),
+            Source::Emulated(line) => Ok(line.take()?),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.source {
+            Source::Kernel { handle, .. } => handle.uio.as_fd(),
+            Source::Emulated(line) => line.as_fd(),
+        }
+    }
+
+    fn error(&self, error: io::Error) -> Error {
+        let errno = Errno::from_io_error(&error);
+        let (device, handle) = match &self.source {
+            Source::Kernel { handle, .. } => (handle.label.clone(), Some(handle)),
+            Source::Emulated(_) => ("emulated device".to_owned(), None),
+        };
+        match errno {
+            Some(Errno::INTR) => Error::Interrupted { device },
+            // What reading and writing UIO say, and what sysfs does.
+            Some(Errno::IO | Errno::INVAL | Errno::NODEV) => {
+                handle.map_or(Error::Removed { device }, |handle| handle.removed())
+            }
+            _ => Error::os(device, "waiting for the interrupt")(error),
         }
     }
 }
 
-/// Whether there is something to read before the deadline.
-fn poll_until(fd: BorrowedFd<'_>, deadline: Instant) -> rustix::io::Result<bool> {
-    retry_on_intr(|| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Too long for the kernel's clock is as good as for ever.
-        let left = Timespec::try_from(left).ok();
-        poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()).map(|ready| ready > 0)
-    })
+/// An interrupt that is let through; dropping this masks it again.
+///
+/// Its descriptor ([`AsFd`]) is readable once it has fired, for any executor or
+/// `poll` loop; [`try_wait`](Self::try_wait) then says how often. With the
+/// feature `tokio`, `fired` awaits it.
+#[derive(Debug)]
+#[must_use = "dropping it masks the interrupt"]
+pub struct Armed<'a> {
+    interrupt: &'a mut Interrupt,
+    /// It has, and is masked since.
+    fired: bool,
 }
 
-/// Writes "interrupt disable", bit 10 of the command register at 0x04 (PCI
-/// Local Bus Specification 3.0, 6.2.2), of which only this half is written.
-fn set_intx_disable(config: &File, disable: bool) -> io::Result<()> {
-    let mut high = [0];
-    config.read_exact_at(&mut high, 0x05)?;
-    let command = if disable { high[0] | 0x04 } else { high[0] & !0x04 };
-    config.write_all_at(&[command], 0x05)
+impl Armed<'_> {
+    /// As [`Interrupt::wait`].
+    ///
+    /// # Errors
+    /// As [`Interrupt::wait`].
+    pub fn wait(mut self, deadline: impl Into<Option<Instant>>) -> Result<u32, Error> {
+        let deadline = deadline.into();
+        while self.interrupt.ready(deadline)? {
+            match self.count()? {
+                // One from before this handle was opened.
+                0 => {}
+                count => return Ok(count),
+            }
+        }
+        Ok(0)
+    }
+
+    /// How often it fired since the last wait, without blocking. Once it has,
+    /// it has to be armed again.
+    ///
+    /// # Errors
+    /// As [`Interrupt::wait`].
+    pub fn try_wait(&mut self) -> Result<u32, Error> {
+        if self.interrupt.ready(Some(Instant::now()))? { self.count() } else { Ok(0) }
+    }
+
+    fn count(&mut self) -> Result<u32, Error> {
+        let count = self.interrupt.count()?;
+        self.fired |= count > 0;
+        Ok(count)
+    }
+}
+
+impl AsFd for Armed<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.interrupt.fd()
+    }
+}
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        if !self.fired {
+            // It fails on a device that is gone, and then raises none.
+            let _ = self.interrupt.set_masked(true);
+        }
+    }
 }

@@ -1,37 +1,69 @@
 //! Registers and interrupts of a device, for a driver in userspace.
 //!
-//! A driver declares the registers of its device once, as constants with
-//! offset, width and access, and finds the device by name:
+//! A driver declares the registers of its device once, with offset, width and
+//! access, and finds the device by name:
 //!
 //! ```no_run
 //! use std::time::{Duration, Instant};
-//! use udmabuf_uio::{Block, Register, ReadOnly, Uio};
+//! use udmabuf_uio::Uio;
 //!
-//! struct Adder; // the register block
-//! impl Block for Adder {
-//!     const SIZE: usize = 0x10;
+//! udmabuf_uio::block! {
+//!     struct Adder: 0x10 bytes {
+//!         0x0 => SUMMAND: WriteOnly<u32>,
+//!         0x8 => SUM: ReadOnly<u32>,
+//!     }
 //! }
-//! const SUMMAND: Register<Adder, u32> = Register::at(0x0);
-//! const SUM: Register<Adder, u32, ReadOnly> = Register::at(0x8);
 //!
 //! let uio = Uio::open("adder")?;
 //! // SAFETY: the adder's registers are as above, and it accesses no memory.
 //! let registers = unsafe { uio.registers::<Adder>(0)? };
 //! let mut interrupt = uio.into_interrupt()?;
 //!
-//! registers.write(SUMMAND, 42);
-//! interrupt.rearm()?;
+//! registers.write(Adder::SUMMAND, 42);
 //! interrupt.wait(Instant::now() + Duration::from_millis(10))?;
-//! println!("{}", registers.read(SUM));
+//! println!("{}", registers.read(Adder::SUM));
 //! # Ok::<(), udmabuf_uio::Error>(())
 //! ```
 //!
-//! [`Pci`] is the same for a PCI device; [`emulator`] gives the same types for
-//! a device model on a thread.
+//! | for | see |
+//! |---|---|
+//! | finding the device: by name, address, device-tree node | [`Uio::open`], [`By`], [`Uio::list`] |
+//! | the same for PCI, and letting it access memory | [`Pci`], [`BusMaster`] |
+//! | declaring registers, arrays of them, inner blocks | [`block!`] |
+//! | bit fields with names | [`bits!`] |
+//! | accessing them; doorbells and status reads with their barriers | [`Registers`] |
+//! | waiting: blocking, with a deadline, in an executor | [`Interrupt`], [`Armed`] |
+//! | all of this without hardware | [`emulator`] |
+//!
+//! The feature `tokio` adds `Armed::fired`, which awaits an interrupt.
+//!
+//! # One driver for one device
+//! An open device is locked (`flock` on its files, of PCI devices too), until
+//! its registers, its interrupt and its bus-master guard are dropped. Another
+//! program that uses this crate is told [`Error::Busy`]; one that does not is
+//! not kept out.
+//!
+//! # A device that goes away
+//! A wait, or whatever asks the kernel, then fails with [`Error::Removed`]. From
+//! then on the registers read as all ones, or as what was written since. Before
+//! it, a register of a PCI device that is out already is SIGBUS: the kernel has
+//! taken the mapping away, and only a system call tells. So a driver of a card
+//! that can be pulled waits for interrupts rather than polls.
+//!
+//! # Why registers are constants
+//! A block could be a struct of volatile fields, mapped by a reference, as the
+//! crate `volatile` derives it. A reference promises memory that the compiler
+//! may read when it likes, which a FIFO does not survive; padding has to be
+//! counted by hand; and where there is no memory, in the [`emulator`], there is
+//! nothing to refer to. A constant knows its offset, checks it when it is
+//! compiled, and works on anything that can load and store.
 
 mod barrier;
+mod devices;
 pub mod emulator;
 mod error;
+#[cfg(test)]
+mod fake;
 mod field;
 mod handle;
 mod interrupt;
@@ -42,14 +74,15 @@ mod registers;
 mod sysfs;
 mod uio;
 
+pub use devices::{By, Map, Port, UioDevice};
 pub use error::Error;
 pub use field::{Field, FieldValue, TooWide};
-pub use interrupt::Interrupt;
+pub use interrupt::{Armed, Interrupt};
 pub use mmio::Mmio;
-pub use pci::{BusMaster, Pci};
+pub use pci::{Bar, BusMaster, Pci, PciDevice};
 pub use register::{
     Array, Blocks, Inner, Modifiable, ReadEffect, ReadEffectWrite, ReadOnly, ReadWrite, Readable,
     Register, Takable, Writable, WriteEffect, WriteOnly,
 };
 pub use registers::{Block, Io, Registers, Value, Word};
-pub use uio::Uio;
+pub use uio::{MapId, Uio};

@@ -3,20 +3,20 @@
 
 use std::{fs::File, io, ptr::NonNull, sync::Arc};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
+use rustix::mm::{MremapFlags, mremap_fixed};
 
-use crate::{Io, Word, handle::Handle, registers::sealed::InBlock};
+use crate::{Block, Io, Registers, Word, handle::Handle, registers::sealed::InBlock};
 
 /// Mapped registers.
 ///
 /// # Invariants
-/// `start` is page-aligned up to the offset that the device's description
-/// gives, aligned to 8 bytes at least, and valid for volatile access of as many
-/// bytes as the block has that `self` is used for, while `map` lives.
+/// `start` is aligned as the block needs that `self` is used for, and valid for
+/// volatile access of as many bytes as it has, while `map` lives.
 #[derive(Debug)]
 pub struct Mmio {
     start: NonNull<u8>,
-    _map: MmapRaw,
+    _map: Arc<MmapRaw>,
     /// Keeps the device open, and locked, while its registers are mapped.
     _handle: Arc<Handle>,
 }
@@ -28,26 +28,56 @@ unsafe impl Send for Mmio {}
 unsafe impl Sync for Mmio {}
 
 impl Mmio {
-    /// Maps `size` bytes at `offset` bytes into the mapping that starts at
+    /// Maps a block that is `offset` bytes into the mapping that starts at
     /// `file_offset` of `file`.
-    pub(crate) fn map(
+    pub(crate) fn map<K: Block>(
         file: &File,
         file_offset: u64,
         offset: usize,
-        size: usize,
-        handle: Arc<Handle>,
-    ) -> io::Result<Self> {
-        let refused = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
-        if offset % 8 != 0 {
-            return Err(refused("the registers start at an offset that is not a multiple of 8"));
+        handle: &Arc<Handle>,
+    ) -> io::Result<Registers<K>> {
+        let refused = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        // A page is aligned to any register.
+        if offset % K::ALIGN != 0 {
+            let align = K::ALIGN;
+            return Err(refused(format!(
+                "registers at {offset:#x}, which need alignment to {align}"
+            )));
         }
-        let len = offset.checked_add(size).ok_or_else(|| refused("too large"))?;
-        let map = MmapOptions::new().offset(file_offset).len(len).map_raw(file)?;
+        let len = offset.checked_add(K::SIZE).ok_or_else(|| refused("too large".into()))?;
+        let map = Arc::new(MmapOptions::new().offset(file_offset).len(len).map_raw(file)?);
         map.advise(Advice::DontFork)?;
+        handle.mapped(Arc::downgrade(&map));
         // SAFETY: `offset` is at most `len`, the mapping's length.
         let start = unsafe { map.as_mut_ptr().add(offset) };
-        let start = NonNull::new(start).ok_or_else(|| refused("mapped at address 0"))?;
-        Ok(Self { start, _map: map, _handle: handle })
+        let start = NonNull::new(start).ok_or_else(|| refused("mapped at address 0".into()))?;
+        Ok(Registers::new(Self { start, _map: map, _handle: handle.clone() }))
+    }
+}
+
+/// Replaces the registers of a device that was removed, access to which may
+/// raise SIGBUS by now, with what a bus without a device gives: all ones.
+pub(crate) fn unplug(map: &MmapRaw) {
+    let Ok(mut ones) = MmapMut::map_anon(map.len()) else {
+        return; // without memory, it stays as it is
+    };
+    ones.fill(0xff);
+    let flags = MremapFlags::MAYMOVE;
+    // SAFETY: both ranges are whole mappings of this process of the same length,
+    // up to the page. The old one stays a mapping that `MmapRaw` may unmap, and
+    // is accessed as registers only, for which any bytes will do.
+    let moved = unsafe {
+        mremap_fixed(
+            ones.as_mut_ptr().cast(),
+            ones.len(),
+            map.len(),
+            flags,
+            map.as_mut_ptr().cast(),
+        )
+    };
+    if moved.is_ok() {
+        // What was moved away is no longer there to be unmapped.
+        std::mem::forget(ones);
     }
 }
 

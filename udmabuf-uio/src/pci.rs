@@ -1,28 +1,31 @@
 //! A PCI device, through `uio_pci_generic` and sysfs.
 #![allow(unsafe_code, reason = "declares the promise by which registers are created")]
 
-use std::{
-    fs::File,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod bus;
+mod config;
+
+use std::sync::Arc;
+
+pub use bus::{Bar, PciDevice};
+pub use config::BusMaster;
 
 use crate::{
-    Block, Error, Interrupt, Mmio, Registers, Uio,
-    handle::{Handle, open_file},
-    sysfs,
+    Block, Error, Interrupt, Mmio, Registers, Uio, devices,
+    handle::open_file,
+    sysfs::{self, Roots},
 };
-
-const DEVICES: &str = "/sys/bus/pci/devices";
+pub(crate) use config::Config;
 
 /// A PCI function bound to `uio_pci_generic`, which no other [`Pci`] has open.
+///
+/// When the last is dropped of this, its [`BusMaster`] and its [`Interrupt`],
+/// the command register is again as it was found, but for bus mastering, which
+/// is off.
 #[derive(Debug)]
 pub struct Pci {
-    /// Domain, bus, device and function: `0000:00:02.0`.
-    address: String,
-    dir: PathBuf,
+    device: PciDevice,
     uio: Uio,
+    config: Arc<Config>,
 }
 
 impl Pci {
@@ -33,38 +36,79 @@ impl Pci {
     /// [`Error::NotFound`] if there is none, or none is bound to
     /// `uio_pci_generic`; [`Error::Busy`], [`Error::PermissionDenied`].
     pub fn open(vendor: u16, device: u16) -> Result<Self, Error> {
-        let devices = Path::new(DEVICES);
-        let mut cure = "no such device is on the bus".to_owned();
-        let mut busy = None;
-        for address in sysfs::names(devices).map_err(Error::os("PCI devices", "listing"))? {
-            let dir = devices.join(&address);
-            let id = |name| sysfs::number(&dir.join(name)).ok();
-            if id("vendor") != Some(vendor.into()) || id("device") != Some(device.into()) {
-                continue;
-            }
-            let driver = std::fs::read_link(dir.join("driver")).unwrap_or_default();
-            let uio = sysfs::names(&dir.join("uio"))
-                .map_err(Error::os(&*address, "listing uio"))?
-                .into_iter()
-                .find(|_| driver.ends_with("uio_pci_generic"));
-            let Some(uio) = uio else {
-                cure = format!(
-                    "{address} is not bound to uio_pci_generic: `modprobe uio_pci_generic`, then \
-                     `echo {vendor:04x} {device:04x} > /sys/bus/pci/drivers/uio_pci_generic/new_id`"
-                );
-                continue;
-            };
-            match Uio::open_dir(Path::new("/sys/class/uio").join(uio)) {
-                Ok(uio) => return Ok(Self { address, dir, uio }),
-                Err(error @ Error::Busy { .. }) => busy = Some(error),
-                Err(error) => return Err(error),
+        let wanted = format!("{vendor:04x}:{device:04x}");
+        Self::open_in(&Roots::system(), &wanted, |it| it.vendor == vendor && it.device == device)
+    }
+
+    /// Opens the device at an address: domain, bus, device and function, as in
+    /// `0000:00:02.0`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(address: &str) -> Result<Self, Error> {
+        Self::open_in(&Roots::system(), address, |it| it.address == address)
+    }
+
+    /// All PCI functions.
+    ///
+    /// # Errors
+    /// [`Error::Os`]
+    pub fn list() -> Result<Vec<PciDevice>, Error> {
+        bus::list(&Roots::system())
+    }
+
+    pub(crate) fn open_in(
+        roots: &Roots,
+        wanted: &str,
+        is_wanted: impl Fn(&PciDevice) -> bool,
+    ) -> Result<Self, Error> {
+        let devices = bus::list(roots)?;
+        let mut refused = None;
+        for device in devices.iter().filter(|device| is_wanted(device)) {
+            match Self::open_device(roots, device.clone()) {
+                Err(error @ (Error::Busy { .. } | Error::NotFound { .. })) => refused = Some(error),
+                result => return result,
             }
         }
-        Err(busy.unwrap_or_else(|| Error::NotFound {
-            wanted: format!("{vendor:04x}:{device:04x}"),
-            searched: devices.into(),
-            cure,
+        let found: Vec<_> = devices.iter().map(ToString::to_string).collect();
+        Err(refused.unwrap_or_else(|| Error::NotFound {
+            wanted: wanted.into(),
+            searched: roots.sys.join("bus/pci/devices"),
+            cure: match &found[..] {
+                [] => "the bus is empty".into(),
+                _ => format!("there is: {}", found.join(", ")),
+            },
         }))
+    }
+
+    fn open_device(roots: &Roots, device: PciDevice) -> Result<Self, Error> {
+        let bound = device.driver.as_deref() == Some("uio_pci_generic");
+        let uio = sysfs::numbered(&device.dir.join("uio"), "uio")
+            .into_iter()
+            .find(|_| bound)
+            .and_then(|(number, _)| {
+                devices::describe(roots, roots.sys.join(format!("class/uio/uio{number}")))
+            });
+        let Some(uio) = uio else {
+            let PciDevice { address, vendor, device, dir, .. } = &device;
+            return Err(Error::NotFound {
+                wanted: address.clone(),
+                searched: dir.join("uio"),
+                cure: format!(
+                    "{address} is not bound to uio_pci_generic: `modprobe uio_pci_generic`, then \
+                     `echo {vendor:04x} {device:04x} > /sys/bus/pci/drivers/uio_pci_generic/new_id`"
+                ),
+            });
+        };
+        let uio = Uio::open_device(roots, uio)?;
+        let config = Arc::new(Config::open(&device, uio.handle().clone())?);
+        Ok(Self { device, uio, config })
+    }
+
+    /// What the kernel says of it.
+    #[must_use]
+    pub fn device(&self) -> &PciDevice {
+        &self.device
     }
 
     /// Maps the registers in base address register number `bar`.
@@ -73,106 +117,49 @@ impl Pci {
     /// As [`Uio::registers`].
     ///
     /// # Errors
-    /// [`Error::NoRegisters`] if there is no such BAR or it is smaller than the
-    /// block; [`Error::Os`] if the kernel does not let it be mapped.
+    /// [`Error::NoRegisters`] if there is no such BAR, it is smaller than the
+    /// block, or it is of I/O ports; [`Error::Os`] if the kernel does not let it
+    /// be mapped.
     pub unsafe fn registers<K: Block>(&self, bar: usize) -> Result<Registers<K>, Error> {
         let missing = |found: String| Error::NoRegisters {
-            device: self.address.clone(),
+            device: self.device.address.clone(),
             wanted: K::SIZE,
             place: format!("BAR {bar}"),
             found,
         };
-        let path = self.dir.join(format!("resource{bar}"));
-        if !path.exists() {
-            return Err(missing("there is no such BAR".into()));
+        let Some(bar) = self.device.bars.iter().find(|it| it.number == bar) else {
+            let bars: Vec<_> = self.device.bars.iter().map(ToString::to_string).collect();
+            return Err(missing(format!("it has {}", bars.join(", "))));
+        };
+        if bar.is_ports {
+            let why =
+                "it is of I/O ports, which cannot be mapped; this crate does not access ports";
+            return Err(missing(why.into()));
         }
-        let file = open_file(&self.address, path)?;
-        let size = file.metadata().map_err(Error::os(&*self.address, "stat of a BAR"))?.len();
-        if size < K::SIZE as u64 {
-            return Err(missing(format!("it has {size:#x} bytes")));
+        if bar.size < K::SIZE as u64 {
+            return Err(missing(format!("it has {:#x} bytes", bar.size)));
         }
-        Mmio::map(&file, 0, 0, K::SIZE, self.uio.handle().clone())
-            .map(Registers::new)
-            .map_err(Error::os(&*self.address, format!("mmap of BAR {bar}")))
+        let file = self.device.dir.join(format!("resource{}", bar.number));
+        let file = open_file(&self.device.address, file)?;
+        let offset = bar.offset_in_page(rustix::param::page_size());
+        Mmio::map::<K>(&file, 0, offset, self.uio.handle())
+            .map_err(self.uio.handle().error(format!("mmap of BAR {}", bar.number)))
     }
 
     /// Whether the device may access memory: not, until [`BusMaster::allow`]
     /// says so.
     ///
     /// # Errors
-    /// [`Error::PermissionDenied`], [`Error::Os`]
+    /// [`Error::Os`], [`Error::Removed`]
     pub fn bus_master(&self) -> Result<BusMaster, Error> {
-        let guard = BusMaster {
-            address: self.address.clone(),
-            config: self.config()?,
-            _handle: self.uio.handle().clone(),
-        };
-        guard.forbid()?;
-        Ok(guard)
+        BusMaster::new(self.config.clone())
     }
 
     /// The device's interrupt, masked: INTx, the only kind that `uio_pci_generic` has.
     ///
     /// # Errors
-    /// [`Error::PermissionDenied`], [`Error::Os`]
+    /// [`Error::NoInterrupt`], [`Error::Os`], [`Error::Removed`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
-        let config = self.config()?;
-        Interrupt::new(self.address, self.uio.handle().clone(), Some(config))
-    }
-
-    fn config(&self) -> Result<File, Error> {
-        open_file(&self.address, self.dir.join("config"))
-    }
-}
-
-/// Whether a PCI device may access memory; dropping it forbids that.
-#[derive(Debug)]
-pub struct BusMaster {
-    address: String,
-    config: File,
-    /// Other drivers are let in only after the device was cut off.
-    _handle: Arc<Handle>,
-}
-
-impl BusMaster {
-    /// Lets the device access memory.
-    ///
-    /// # Safety
-    /// Whatever the device is still programmed to access, it may: nothing, or
-    /// buffers that were handed to it.
-    ///
-    /// # Errors
-    /// [`Error::Os`]
-    pub unsafe fn allow(&self) -> Result<(), Error> {
-        self.set(true)
-    }
-
-    /// Cuts the device off from memory. What it was about to write is lost.
-    ///
-    /// # Errors
-    /// [`Error::Os`]
-    pub fn forbid(&self) -> Result<(), Error> {
-        self.set(false)
-    }
-
-    /// Writes "bus master", bit 2 of the command register at 0x04 (PCI Local
-    /// Bus Specification 3.0, 6.2.2), of which only this half is written.
-    fn set(&self, allowed: bool) -> Result<(), Error> {
-        let set = || {
-            let mut low = [0];
-            self.config.read_exact_at(&mut low, 0x04)?;
-            let command = if allowed { low[0] | 0x04 } else { low[0] & !0x04 };
-            self.config.write_all_at(&[command], 0x04)?;
-            // The read comes back only after the write has reached the device.
-            self.config.read_exact_at(&mut low, 0x04)
-        };
-        set().map_err(Error::os(&*self.address, "setting bus mastering"))
-    }
-}
-
-impl Drop for BusMaster {
-    fn drop(&mut self) {
-        // A device that is gone masters nothing.
-        let _ = self.forbid();
+        Interrupt::new(self.uio.handle().clone(), Some(self.config))
     }
 }

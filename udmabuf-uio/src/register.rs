@@ -154,7 +154,8 @@ impl<K: Block, G: Block, const N: usize> Blocks<K, G, N> {
         if index < N {
             Some(Inner {
                 offset: self.offset + index * self.step,
-                outer: PhantomData, inner: PhantomData,
+                outer: PhantomData,
+                inner: PhantomData,
             })
         } else {
             None
@@ -178,6 +179,20 @@ pub struct Inner<K, G> {
     offset: usize,
     outer: Exactly<K>,
     inner: Exactly<G>,
+}
+
+impl<K: Block, G: Block> Inner<K, G> {
+    /// The block at `offset`; for a `const`.
+    ///
+    /// # Panics
+    /// If it is not aligned or not inside `K`.
+    #[must_use]
+    pub const fn at(offset: usize) -> Self {
+        assert!(offset % G::ALIGN == 0, "a block is not aligned");
+        assert!(G::ALIGN <= K::ALIGN, "the inner block needs more alignment than the outer has");
+        assert!(is_inside(offset, 0, 1, G::SIZE, K::SIZE), "the block is not inside the outer");
+        Self { offset, outer: PhantomData, inner: PhantomData }
+    }
 }
 
 impl<K, G> Inner<K, G> {

@@ -1,6 +1,22 @@
 //! The small text files that describe devices.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Where the kernel shows its devices: elsewhere only in tests.
+#[derive(Clone, Debug)]
+pub(crate) struct Roots {
+    pub(crate) sys: PathBuf,
+    pub(crate) dev: PathBuf,
+}
+
+impl Roots {
+    pub(crate) fn system() -> Self {
+        Self { sys: "/sys".into(), dev: "/dev".into() }
+    }
+}
 
 /// Reads a line.
 pub(crate) fn line(path: &Path) -> io::Result<String> {
@@ -10,11 +26,7 @@ pub(crate) fn line(path: &Path) -> io::Result<String> {
 /// Reads a number, decimal or hexadecimal after `0x`.
 pub(crate) fn number(path: &Path) -> io::Result<u64> {
     let text = line(path)?;
-    let number = match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    };
-    number.map_err(|_| {
+    parse(&text).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
             format!("{} is {text:?}, not a number", path.display()),
@@ -22,7 +34,14 @@ pub(crate) fn number(path: &Path) -> io::Result<u64> {
     })
 }
 
-/// The names in a directory, sorted; none if it is not there.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The names in a directory, `uio2` before `uio10`; none if it is not there.
 pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -32,6 +51,13 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = entries
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<io::Result<Vec<_>>>()?;
-    names.sort();
+    names.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     Ok(names)
+}
+
+/// The entries of `dir` that are `prefix` and a number, with that number.
+pub(crate) fn numbered(dir: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
+    let names = names(dir).unwrap_or_default();
+    let number = |name: &String| name.strip_prefix(prefix)?.parse().ok();
+    names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect()
 }

@@ -1,55 +1,84 @@
-//! A device of the kernel's UIO framework, found by name.
+//! A device of the kernel's UIO framework.
 //!
 //! The files are described in the kernel's `Documentation/driver-api/uio-howto.rst`.
 #![allow(unsafe_code, reason = "declares the promise by which registers are created")]
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+use std::sync::Arc;
+
+use crate::{
+    Block, By, Error, Interrupt, Map, Mmio, Port, Registers, UioDevice, devices, handle::Handle,
+    sysfs::Roots,
 };
-
-use crate::{Block, Error, Interrupt, Mmio, Registers, handle::Handle, sysfs};
-
-const CLASS: &str = "/sys/class/uio";
 
 /// An open UIO device, which no other [`Uio`] has open.
 #[derive(Debug)]
 pub struct Uio {
-    /// As in error messages: `uio0 (dma)`.
-    label: String,
+    device: UioDevice,
     handle: Arc<Handle>,
 }
 
+/// Which of a device's maps: its number or its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapId<'a> {
+    /// The number in sysfs, `maps/mapN`.
+    Number(usize),
+    /// The name that its kernel driver gave it.
+    Name(&'a str),
+}
+
+impl From<usize> for MapId<'_> {
+    fn from(number: usize) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl<'a> From<&'a str> for MapId<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
 impl Uio {
-    /// Opens the first device with this name (the `name` file in sysfs; for a
-    /// device-tree node, the node's name without its address) that is not in
-    /// use.
+    /// Opens the first device that is found by its name, or [by](By) something
+    /// else, and is not in use.
+    ///
+    /// ```no_run
+    /// use udmabuf_uio::{By, Uio};
+    ///
+    /// let by_name = Uio::open("dma")?;
+    /// let by_address = Uio::open(By::Address(0xa000_0000))?;
+    /// let by_compatible = Uio::open(By::Compatible("acme,adder-1.0"))?;
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::NotFound`], which lists what there is; [`Error::Busy`] if all
-    /// with this name are in use; [`Error::PermissionDenied`].
-    pub fn open(name: &str) -> Result<Self, Error> {
-        let class = Path::new(CLASS);
-        let listing = Error::os("UIO devices", "listing");
-        let mut found = Vec::new();
+    /// that were found are in use; [`Error::PermissionDenied`].
+    pub fn open<'a>(by: impl Into<By<'a>>) -> Result<Self, Error> {
+        Self::open_in(&Roots::system(), by.into())
+    }
+
+    /// All UIO devices.
+    ///
+    /// # Errors
+    /// [`Error::Os`]
+    pub fn list() -> Result<Vec<UioDevice>, Error> {
+        devices::list(&Roots::system())
+    }
+
+    pub(crate) fn open_in(roots: &Roots, by: By<'_>) -> Result<Self, Error> {
+        let devices = devices::list(roots)?;
         let mut busy = None;
-        for entry in sysfs::names(class).map_err(listing)? {
-            let dir = class.join(&entry);
-            // One that is removed meanwhile is not there.
-            let Ok(its_name) = sysfs::line(&dir.join("name")) else {
-                continue;
-            };
-            if its_name == name {
-                match Self::open_dir(dir) {
-                    Err(error @ Error::Busy { .. }) => busy = Some(error),
-                    result => return result,
-                }
+        for device in devices.iter().filter(|device| by.finds(device)) {
+            match Self::open_device(roots, device.clone()) {
+                Err(error @ Error::Busy { .. }) => busy = Some(error),
+                result => return result,
             }
-            found.push(format!("{entry} ({its_name})"));
         }
+        let found: Vec<_> = devices.iter().map(ToString::to_string).collect();
         Err(busy.unwrap_or_else(|| Error::NotFound {
-            wanted: name.into(),
-            searched: class.into(),
+            wanted: by.to_string(),
+            searched: roots.sys.join("class/uio"),
             cure: if found.is_empty() {
                 "no UIO device exists: load `uio_pdrv_genirq` with `of_id=generic-uio` and give the \
                  device-tree node that compatible"
@@ -60,18 +89,19 @@ impl Uio {
         }))
     }
 
-    /// Opens the device that sysfs describes in `dir`.
-    pub(crate) fn open_dir(dir: PathBuf) -> Result<Self, Error> {
-        let entry = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let label = match sysfs::line(&dir.join("name")) {
-            Ok(name) => format!("{entry} ({name})"),
-            Err(_) => entry,
-        };
-        let handle = Arc::new(Handle::open(&label, dir)?);
-        Ok(Self { label, handle })
+    pub(crate) fn open_device(roots: &Roots, device: UioDevice) -> Result<Self, Error> {
+        let label = format!("{} ({})", device.file, device.name);
+        let handle = Arc::new(Handle::open(roots, label, &device)?);
+        Ok(Self { device, handle })
     }
 
-    /// Maps the registers in map number `map`.
+    /// What the kernel says of it.
+    #[must_use]
+    pub fn device(&self) -> &UioDevice {
+        &self.device
+    }
+
+    /// Maps the registers in a map, by number or name.
     ///
     /// # Safety
     /// The device's registers are as the driver declares them for `K`. Where
@@ -79,45 +109,68 @@ impl Uio {
     /// handed to the device, as `udmabuf`'s `Engine` asks for.
     ///
     /// # Errors
-    /// [`Error::NoRegisters`] if there is no such map or it is smaller than the
-    /// block.
-    pub unsafe fn registers<K: Block>(&self, map: usize) -> Result<Registers<K>, Error> {
-        let dir = self.handle.dir.join(format!("maps/map{map}"));
+    /// [`Error::NoRegisters`] if there is no such map, it is smaller than the
+    /// block, or what the device has is I/O ports.
+    pub unsafe fn registers<'a, K: Block>(
+        &self,
+        map: impl Into<MapId<'a>>,
+    ) -> Result<Registers<K>, Error> {
+        let id = map.into();
         let missing = |found: String| Error::NoRegisters {
-            device: self.label.clone(),
+            device: self.handle.label.clone(),
             wanted: K::SIZE,
-            place: format!("map {map}"),
+            place: match id {
+                MapId::Number(number) => format!("map {number}"),
+                MapId::Name(name) => format!("map {name:?}"),
+            },
             found,
         };
-        let attribute = |name| sysfs::number(&dir.join(name));
-        let Ok(size) = attribute("size") else {
-            let maps = sysfs::names(&self.handle.dir.join("maps")).unwrap_or_default();
-            return Err(missing(format!("its maps are: {}", maps.join(", "))));
+        let is_it = |map: &&Map| match id {
+            MapId::Number(number) => map.number == number,
+            MapId::Name(name) => map.name == name,
         };
-        // Where in the first page the registers start, if not at its start.
-        let offset = attribute("offset").map_err(Error::os(&*self.label, "reading maps/offset"))?;
-        let (Ok(size), Ok(offset)) = (usize::try_from(size), usize::try_from(offset)) else {
-            return Err(missing("it is too large to map".into()));
-        };
-        if size < K::SIZE {
-            return Err(missing(format!("it has {size:#x} bytes")));
+        let map = self.device.maps.iter().find(is_it).ok_or_else(|| missing(self.other_maps()))?;
+        if map.len() < K::SIZE as u64 {
+            return Err(missing(format!("it is {map}")));
         }
-        // The kernel numbers the maps by whole pages of the file.
-        let file_offset = map as u64 * rustix::param::page_size() as u64;
-        Mmio::map(&self.handle.uio, file_offset, offset, K::SIZE, self.handle.clone())
-            .map(Registers::new)
-            .map_err(Error::os(&*self.label, format!("mmap of map {map}")))
+        let Ok(offset) = usize::try_from(map.offset) else {
+            return Err(missing(format!("its registers start at {:#x}", map.offset)));
+        };
+        let file_offset = file_offset(map.number, rustix::param::page_size());
+        Mmio::map::<K>(&self.handle.uio, file_offset, offset, &self.handle)
+            .map_err(self.handle.error(format!("mmap of map {}", map.number)))
+    }
+
+    /// What there is instead of the map that was asked for.
+    fn other_maps(&self) -> String {
+        if let Some(port) = self.device.ports.first() {
+            let Port { start, size } = port;
+            return format!(
+                "it has {size} I/O ports from {start:#x}, which cannot be mapped; this crate does not access ports"
+            );
+        }
+        let maps: Vec<_> = self.device.maps.iter().map(ToString::to_string).collect();
+        if maps.is_empty() {
+            "it has no maps".into()
+        } else {
+            format!("it has {}", maps.join(", "))
+        }
     }
 
     /// The device's interrupt, masked.
     ///
     /// # Errors
-    /// [`Error::Os`]: the device has none.
+    /// [`Error::NoInterrupt`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
-        Interrupt::new(self.label, self.handle, None)
+        Interrupt::new(self.handle, None)
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {
         &self.handle
     }
+}
+
+/// The kernel numbers the maps by whole pages of the file, whatever their size.
+pub(crate) fn file_offset(map: usize, page_size: usize) -> u64 {
+    map as u64 * page_size as u64
 }

@@ -1,21 +1,28 @@
 //! The emulated registers and interrupt behave as UIO's do.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
+    os::fd::AsFd,
     sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use udmabuf_uio::{
-    Interrupt, Registers,
+    Error, Interrupt, Registers,
     emulator::{Device, Emulated, emulate},
 };
 
 udmabuf_uio::block! {
-    struct Regs: 0x8 bytes {
+    struct Regs: 0x10 bytes {
         /// Writing raises the interrupt line, after as many steps.
         0x0 => STEPS: ReadWrite<u32>,
         /// Writing lowers the line; reading gives its level.
         0x4 => LEVEL: WriteEffect<u8>,
+        0x8 => UNPLUG: WriteOnly<u8>,
+        /// The model has a mistake, in its next step.
+        0xc => PANIC: WriteOnly<u8>,
     }
 }
 
@@ -23,6 +30,8 @@ udmabuf_uio::block! {
 struct Model {
     steps: u64,
     level: bool,
+    unplugged: bool,
+    panics: bool,
     dropped: Option<mpsc::Sender<()>>,
 }
 
@@ -37,11 +46,14 @@ impl Device for Model {
     fn write(&mut self, offset: usize, value: u64) {
         match offset {
             0x0 => self.steps = value,
-            _ => self.level = false,
+            0x4 => self.level = false,
+            0x8 => self.unplugged = true,
+            _ => self.panics = true,
         }
     }
 
     fn step(&mut self) -> bool {
+        assert!(!self.panics, "as it was told");
         self.level |= self.steps == 1;
         self.steps = self.steps.saturating_sub(1);
         self.steps > 0
@@ -49,6 +61,10 @@ impl Device for Model {
 
     fn interrupt(&self) -> bool {
         self.level
+    }
+
+    fn is_present(&self) -> bool {
+        !self.unplugged
     }
 }
 
@@ -75,7 +91,6 @@ fn late() -> Instant {
 #[test]
 fn a_wait_ends_with_the_interrupt_or_the_deadline() {
     let (registers, mut interrupt) = device();
-    interrupt.rearm().unwrap();
     assert_eq!(interrupt.wait(soon()).unwrap(), 0);
     assert_eq!(interrupt.wait(Instant::now()).unwrap(), 0);
     registers.write(Regs::STEPS, 100);
@@ -84,18 +99,49 @@ fn a_wait_ends_with_the_interrupt_or_the_deadline() {
 }
 
 #[test]
-fn it_fires_once_and_is_masked_until_rearmed() {
+fn it_fires_once_and_is_masked_until_armed() {
     let (registers, mut interrupt) = device();
     registers.write(Regs::STEPS, 1);
-    assert_eq!(interrupt.wait(soon()).unwrap(), 0, "it was not masked to begin with");
-    interrupt.rearm().unwrap();
+    let fd = interrupt.arm().unwrap().as_fd().try_clone_to_owned().unwrap();
     assert_eq!(interrupt.wait(late()).unwrap(), 1);
     // Cleared and raised again: masked.
+    raise_again(&registers);
+    assert!(!readable(&fd));
+    let mut armed = interrupt.arm().unwrap();
+    assert!(readable(&fd));
+    assert_eq!(armed.try_wait().unwrap(), 1);
+    // Nor does the guard let a second one through.
+    raise_again(&registers);
+    assert_eq!(armed.try_wait().unwrap(), 0);
+    drop(armed);
+    assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    assert_eq!(interrupt.missed(), 0);
+}
+
+/// Clears the level, and waits until the device has raised it again.
+fn raise_again(registers: &Registers<Regs, Emulated>) {
     registers.write(Regs::LEVEL, 0);
     registers.write(Regs::STEPS, 1);
-    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
-    interrupt.rearm().unwrap();
+    while registers.read(Regs::LEVEL) == 0 {}
+}
+
+fn readable(fd: &impl AsFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&now)).unwrap() > 0
+}
+
+#[test]
+fn a_guard_that_is_dropped_masks_it() {
+    let (registers, mut interrupt) = device();
+    let fd = interrupt.arm().unwrap().as_fd().try_clone_to_owned().unwrap();
+    raise_again(&registers);
+    assert!(!readable(&fd));
     assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    // Nor does a wait that came to nothing leave it open.
+    registers.write(Regs::LEVEL, 0);
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
+    raise_again(&registers);
+    assert!(!readable(&fd));
 }
 
 #[test]
@@ -103,23 +149,104 @@ fn a_level_that_was_not_cleared_fires_at_once() {
     let (registers, mut interrupt) = device();
     registers.write(Regs::STEPS, 1);
     for _ in 0..2 {
-        interrupt.rearm().unwrap();
         assert_eq!(interrupt.wait(late()).unwrap(), 1);
     }
     // Cleared before it is let through again: it does not fire.
     registers.write(Regs::LEVEL, 0);
-    interrupt.rearm().unwrap();
     assert_eq!(interrupt.wait(soon()).unwrap(), 0);
 }
 
 #[test]
 fn what_fired_before_the_wait_is_not_lost() {
     let (registers, mut interrupt) = device();
-    interrupt.rearm().unwrap();
-    registers.write(Regs::STEPS, 1);
-    while registers.read(Regs::LEVEL) == 0 {}
+    let armed = interrupt.arm().unwrap();
+    raise_again(&registers);
     registers.write(Regs::LEVEL, 0);
-    assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    assert_eq!(armed.wait(late()).unwrap(), 1);
+}
+
+#[test]
+fn what_no_wait_ended_for_is_counted() {
+    let (registers, mut interrupt) = device();
+    for _ in 0..3 {
+        let armed = interrupt.arm().unwrap();
+        raise_again(&registers);
+        drop(armed);
+    }
+    assert_eq!(interrupt.missed(), 0);
+    // All three, and the level that is still there.
+    let count = interrupt.wait(late()).unwrap();
+    assert!((3..=4).contains(&count), "{count}");
+    assert_eq!(interrupt.missed(), u64::from(count) - 1);
+}
+
+/// A device that raises its interrupt again as soon as it is cleared, and at any
+/// moment: no event is lost, and none is made up.
+#[test]
+fn a_storm_loses_nothing() {
+    let (registers, mut interrupt) = device();
+    registers.write(Regs::STEPS, 1);
+    for round in 0..2000 {
+        assert_eq!(interrupt.wait(late()).unwrap(), 1, "in round {round}");
+        assert_eq!(registers.read(Regs::LEVEL), 1, "nothing had happened in round {round}");
+        registers.write(Regs::LEVEL, 0);
+        registers.write(Regs::STEPS, round % 3 + 1);
+    }
+    assert_eq!(interrupt.missed(), 0);
+}
+
+#[test]
+fn a_device_that_is_unplugged_ends_every_wait() {
+    let (registers, mut interrupt) = device();
+    registers.write(Regs::UNPLUG, 1);
+    for _ in 0..2 {
+        let error = interrupt.wait(None).unwrap_err();
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+    }
+    assert_eq!(registers.read(Regs::STEPS), u32::MAX);
+    registers.write(Regs::STEPS, 1);
+    assert_eq!(registers.read(Regs::STEPS), u32::MAX);
+
+    // One that ends meanwhile, too: with its registers, or by a mistake in it.
+    for end in [
+        |registers| drop(registers),
+        |registers: Registers<Regs, Emulated>| {
+            registers.write(Regs::PANIC, 1);
+            std::mem::forget(registers);
+        },
+    ] {
+        let (registers, mut interrupt) = device();
+        let ended = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            end(registers);
+        });
+        let error = interrupt.wait(None).unwrap_err();
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+        ended.join().unwrap();
+    }
+}
+
+#[test]
+fn tokio_awaits_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (registers, mut interrupt) = device();
+        for steps in 1..100 {
+            registers.write(Regs::STEPS, steps);
+            assert_eq!(interrupt.arm().unwrap().fired().await.unwrap(), 1);
+            registers.write(Regs::LEVEL, 0);
+            // Cancelled before it fires, it is masked, and nothing is lost.
+            let cancelled = interrupt.arm().unwrap().fired();
+            tokio::time::timeout(Duration::ZERO, cancelled).await.unwrap_err();
+        }
+        registers.write(Regs::UNPLUG, 1);
+        // It is armed while the device goes, or after.
+        let error = match interrupt.arm() {
+            Ok(armed) => armed.fired().await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+    });
 }
 
 #[test]

@@ -5,10 +5,15 @@
 use std::{
     error::Error as StdError,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
     time::Instant,
 };
 
-use crate::{Handoff, Parts, Transfer, emulator::Bus, parts::sealed::Crate};
+use crate::{
+    Handoff, Parts, Transfer, batch,
+    emulator::Bus,
+    parts::{check_bus, sealed::Crate},
+};
 
 /// A DMA engine that runs one transfer at a time, as a driver sees it.
 ///
@@ -90,6 +95,21 @@ pub unsafe trait Engine {
     /// The interrupt cannot be waited for.
     fn park(&mut self, deadline: Instant) -> Result<(), Self::Error>;
 
+    /// Sees to it that `waker` is woken when the engine's interrupt fires, for a
+    /// transfer that is [awaited](crate::Transfer#async). It may be woken early,
+    /// and what was registered before need not be woken any more.
+    ///
+    /// The default wakes it at once, so the transfer is polled over and over:
+    /// right, but busy. A driver that can have its interrupt watched (by the
+    /// executor, or a thread of its own) does better.
+    ///
+    /// # Errors
+    /// The interrupt cannot be watched.
+    fn register(&mut self, waker: &Waker) -> Result<(), Self::Error> {
+        waker.wake_by_ref();
+        Ok(())
+    }
+
     /// Stops the transfer, blocking until the device accesses memory no more.
     /// Stopping an idle engine succeeds.
     ///
@@ -169,7 +189,7 @@ impl<E: Engine> Slot<E> {
         let Some(mut engine) = self.lock().take() else {
             return Err(not_started(parts, Busy.into()));
         };
-        if let Err(buffer) = parts.check_bus(engine.bus(), Crate) {
+        if let Err(buffer) = check_bus(&parts, engine.bus()) {
             self.put(engine);
             return Err(not_started(parts, StartError::OtherBus { buffer }));
         }
@@ -205,8 +225,6 @@ impl<E: Engine> Slot<E> {
 
 /// Gives parts back that no device has touched.
 fn not_started<P: Parts, E>(parts: P, error: E) -> Handoff<P::Cpu, E> {
-    // Should the sync fail, the bytes are right all the same: nobody but the
-    // CPU has written them. The kernel then only remembers the handover.
-    let _ = parts.sync_for_cpu(Crate);
+    batch::call_back(&parts);
     Handoff { error, value: parts.assume_cpu(Crate) }
 }

@@ -92,6 +92,9 @@ fn a_device_owned_buffer_is_never_freed() {
 fn buffers_do_not_touch() {
     let emulator = Emulator::new();
     let mut buffers: Vec<_> = [1, 4096, 4097, LEN].map(|len| give(emulator.buffer(len))).into();
+    // One that would fill the hole, but for the page that is left free.
+    drop(take(buffers.remove(1)));
+    buffers.push(give(emulator.buffer(2 * 4096)));
     buffers.sort_by_key(Buffer::dma_addr);
     for pair in buffers.windows(2) {
         let end = pair[0].dma_addr().to_u64() + pair[0].len() as u64;
@@ -118,6 +121,8 @@ fn views_are_checked() {
     }
     assert!(matches!(buffer.slice_of::<u32>(0, 17), Err(Error::OutOfRange { .. })));
     assert!(matches!(buffer.slice_of::<u32>(0, usize::MAX), Err(Error::OutOfRange { .. })));
+    let wraps = usize::MAX / size_of::<u32>() + 2;
+    assert!(matches!(buffer.values::<u32>(0, wraps), Err(Error::OutOfRange { .. })));
     assert!(matches!(buffer.view_mut::<u32>(2), Err(Error::Misaligned { offset: 2, align: 4 })));
     assert!(matches!(buffer.slice_of_mut::<u64>(4, 1), Err(Error::Misaligned { .. })));
 

@@ -163,6 +163,8 @@ struct u_dma_buf_export_args {
  *   EBADF   a descriptor for writing asked of a file that is not open for it
  *   EBUSY   another file has claimed the range
  *   ENXIO   a kernel without dma-buf
+ *   EOPNOTSUPP  memory without pages that another device could be given: a
+ *           no-map region
  * and what making a descriptor gives (EMFILE, ENFILE, ENOMEM).
  */
 #define U_DMA_BUF_IOCTL_EXPORT \

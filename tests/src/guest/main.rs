@@ -4,12 +4,18 @@
 //!
 //! It starts itself again in other roles, for what takes another process.
 
+mod claims;
 mod edu;
 mod errors;
+mod export;
+mod manager;
 mod module;
 mod ownership;
 mod programs;
 mod random;
+mod raw;
+mod sync;
+mod uio;
 mod zdma;
 
 use std::{
@@ -33,6 +39,10 @@ fn main() -> ExitCode {
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["unplugged", name] => uio::unplugged_in_flight(name),
+        ["lend", name] => claims::lend(name),
+        ["touch-export", name] => export::touch_when_told(name),
+        ["endless-sync", name] => sync::endless(name),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -55,14 +65,25 @@ fn run(board: &str) -> ExitCode {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    run.test("uio lookups", uio::lookups);
+
+    sync::tests(run, PAIR[0]);
+    claims::tests(run, PAIR[0]);
+    manager::tests(run);
+    export::tests(run, PAIR[0]);
 
     match board {
         "versal" => {
+            run.test("uio unbound", uio::unbound);
             run.test("zdma copies", || zdma::copies(PAIR));
             run.test("zdma refusals", || zdma::refusals(PAIR));
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
         }
         _ => {
+            run.test("uio interrupts", uio::interrupts);
+            run.test("uio signalled", uio::signalled);
+            run.test("uio unplugged", uio::unplugged);
+            run.test("edu unplugged", || uio::unplugged_under_a_transfer(PAIR));
             run.test("edu moves data", || edu::moves_data(PAIR));
             if board != "x86_64" {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));

@@ -64,7 +64,10 @@ pub(crate) fn unload(name: &str) -> Result<String> {
     Ok("refused while open, clean after".into())
 }
 
-fn busybox<'a>(applet: &str, arguments: impl IntoIterator<Item = &'a &'a str>) -> Result<()> {
+pub(crate) fn busybox<'a>(
+    applet: &str,
+    arguments: impl IntoIterator<Item = &'a &'a str>,
+) -> Result<()> {
     let output =
         Command::new(applet).args(arguments).output().with_context(|| applet.to_owned())?;
     ensure!(
@@ -79,7 +82,7 @@ fn attribute(name: &str, file: &str) -> Result<String> {
     fs::read_to_string(format!("{CLASS}/{name}/{file}")).with_context(|| format!("{name}/{file}"))
 }
 
-fn open(name: &str) -> Result<File> {
+pub(crate) fn open(name: &str) -> Result<File> {
     File::options().read(true).write(true).open(format!("/dev/{name}")).context("open")
 }
 

@@ -8,26 +8,35 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, eventfd},
-    io::{Result, read, write},
+    io::{Errno, Result, read, write},
 };
+
+use super::Faults;
 
 #[derive(Debug)]
 pub(crate) struct Line {
     state: Mutex<State>,
     /// Counts how often it fired.
     event: OwnedFd,
+    faults: Faults,
 }
 
 #[derive(Debug)]
 struct State {
     level: bool,
     masked: bool,
+    /// The device was removed.
+    gone: bool,
 }
 
 impl Line {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(faults: &Faults) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { state: Mutex::new(State { level: false, masked: true }), event })
+        Ok(Self {
+            state: Mutex::new(State { level: false, masked: true, gone: false }),
+            event,
+            faults: faults.clone(),
+        })
     }
 
     pub(crate) fn set(&self, level: bool) {
@@ -36,22 +45,46 @@ impl Line {
         self.fire(state);
     }
 
-    pub(crate) fn set_masked(&self, masked: bool) {
+    pub(crate) fn set_masked(&self, masked: bool) -> Result<()> {
         let mut state = self.lock();
+        if state.gone {
+            return Err(Errno::NODEV);
+        }
         state.masked = masked;
         self.fire(state);
+        Ok(())
+    }
+
+    /// The device was removed: who waits is woken, now and from now on.
+    pub(crate) fn set_gone(&self) {
+        self.lock().gone = true;
+        self.wake();
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.lock().gone
     }
 
     fn fire(&self, mut state: MutexGuard<'_, State>) {
         if state.level && !state.masked {
             state.masked = true;
-            // It fails only where the counter would pass 2^64.
-            let _ = write(&self.event, &1_u64.to_ne_bytes());
+            if self.faults.loses_interrupt() {
+                return;
+            }
+            self.wake();
         }
+    }
+
+    fn wake(&self) {
+        // It fails only where the counter would pass 2^64.
+        let _ = write(&self.event, &1_u64.to_ne_bytes());
     }
 
     /// How often it fired since the last call.
     pub(crate) fn take(&self) -> Result<u32> {
+        if self.is_gone() {
+            return Err(Errno::NODEV);
+        }
         let mut count = [0; 8];
         read(&self.event, &mut count)?;
         Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX))

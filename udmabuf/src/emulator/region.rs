@@ -14,9 +14,8 @@ use super::{
     cache::Cache,
     owners::{Access, Covered, Owners},
     pages::Pages,
-    words,
 };
-use crate::direction::Kind;
+use crate::{direction::Kind, words};
 
 /// Bus addresses from `addr` on, backed by memory.
 pub(super) struct Region {
@@ -91,7 +90,7 @@ impl Region {
         let (state, range) = self.access(addr, into.len(), Kind::FromDevice)?;
         match &state.store {
             Store::Cached(_, memory) => into.copy_from_slice(&memory[range]),
-            // SAFETY: as `Region::place` says.
+            // SAFETY: as `place` says.
             Store::Direct { .. } => unsafe { words::load(self.place(&range), into) },
         }
         Ok(())
@@ -101,7 +100,7 @@ impl Region {
         let (mut state, range) = self.access(addr, from.len(), Kind::ToDevice)?;
         match &mut state.store {
             Store::Cached(_, memory) => memory[range].copy_from_slice(from),
-            // SAFETY: as `Region::place` says.
+            // SAFETY: as `place` says.
             Store::Direct { .. } => unsafe { words::store(self.place(&range), from) },
         }
         Ok(())
@@ -111,9 +110,11 @@ impl Region {
     ///
     /// It is valid, by what `start` promises, and stays so under the lock. No
     /// reference to it exists, because the device owns it (invariant 1 of
-    /// `Buffer`) or shares it; then the CPU's accesses are volatile.
+    /// `Buffer`) or shares it; then the CPU's accesses are volatile words, as
+    /// these are.
     fn place(&self, range: &Range<usize>) -> NonNull<u8> {
-        // SAFETY: `access` gives ranges inside the region.
+        // SAFETY: `access` gives ranges inside the region, and `start` is valid
+        // for all of it while the device has any of it.
         unsafe { self.start.add(range.start) }
     }
 

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+/*
+ * Buffers that the manager or another module asks for: each becomes a platform
+ * device with properties, and goes the way of a device-tree node from there.
+ */
+#include <linux/device.h>
+#include <linux/err.h>
+#include <linux/mutex.h>
+#include <linux/platform_device.h>
+#include <linux/property.h>
+#include <linux/seq_buf.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "compat.h"
+#include "udb.h"
+
+struct udb_made {
+	struct list_head link;
+	struct platform_device *pdev;
+	bool by_manager;
+	int error;		/* how its probe ended, which adding it does not tell */
+};
+
+/* One creation or deletion at a time. */
+static DEFINE_MUTEX(udb_made_mutex);
+/* For the list, which probes look into. */
+static DEFINE_SPINLOCK(udb_made_lock);
+static LIST_HEAD(udb_made_all);
+
+static struct udb_made *udb_made_find(struct device *dev)
+{
+	struct udb_made *made, *found = NULL;
+
+	spin_lock(&udb_made_lock);
+	list_for_each_entry(made, &udb_made_all, link)
+		if (&made->pdev->dev == dev)
+			found = made;
+	spin_unlock(&udb_made_lock);
+	return found;
+}
+
+void udb_made_probed(struct device *dev, int error)
+{
+	struct udb_made *made = udb_made_find(dev);
+
+	if (made)
+		made->error = error;
+}
+
+static int udb_made_describe(struct device *dev, const struct udb_request *request)
+{
+	struct property_entry properties[7] = {
+		PROPERTY_ENTRY_U64("size", request->size),
+	};
+	unsigned int mask = request->dma_mask_bits;
+	unsigned int n = 1;
+	char *bind = NULL;
+	int ret;
+
+	if (request->name)
+		properties[n++] = PROPERTY_ENTRY_STRING("device-name", request->name);
+	if (request->minor != UDB_ANY_MINOR)
+		properties[n++] = PROPERTY_ENTRY_U32("minor-number", request->minor);
+	if (request->quirk)
+		properties[n++] = PROPERTY_ENTRY_BOOL(request->quirk);
+	if (request->device) {
+		bind = kasprintf(GFP_KERNEL, "%s/%s", request->bus ?: "platform",
+				 request->device);
+		if (!bind)
+			return -ENOMEM;
+		properties[n++] = PROPERTY_ENTRY_STRING("bind", bind);
+	} else if (!mask) {
+		mask = udb_dma_mask_bit;
+	}
+	if (mask)
+		properties[n++] = PROPERTY_ENTRY_U32("dma-mask", mask);
+	ret = udb_add_properties(dev, properties);
+	kfree(bind);
+	return ret;
+}
+
+static void udb_made_forget(struct udb_made *made)
+{
+	spin_lock(&udb_made_lock);
+	list_del(&made->link);
+	spin_unlock(&udb_made_lock);
+}
+
+/* The device, without a reference, or an error pointer. */
+struct device *udb_made_create(const struct udb_request *request)
+{
+	struct udb_made *made = kzalloc(sizeof(*made), GFP_KERNEL);
+	int ret;
+
+	if (!made)
+		return ERR_PTR(-ENOMEM);
+	made->by_manager = request->by_manager;
+	made->error = -ENXIO;
+	made->pdev = platform_device_alloc(UDB_NAME, PLATFORM_DEVID_AUTO);
+	if (!made->pdev) {
+		ret = -ENOMEM;
+		goto err_free;
+	}
+	ret = udb_made_describe(&made->pdev->dev, request);
+	if (ret)
+		goto err_put;
+
+	mutex_lock(&udb_made_mutex);
+	spin_lock(&udb_made_lock);
+	list_add_tail(&made->link, &udb_made_all);
+	spin_unlock(&udb_made_lock);
+	ret = platform_device_add(made->pdev);
+	if (ret)
+		goto err_forget;
+	ret = made->error;
+	if (ret)
+		goto err_del;
+	mutex_unlock(&udb_made_mutex);
+	return &made->pdev->dev;
+
+err_del:
+	platform_device_del(made->pdev);
+err_forget:
+	udb_made_forget(made);
+	mutex_unlock(&udb_made_mutex);
+err_put:
+	platform_device_put(made->pdev);
+err_free:
+	kfree(made);
+	return ERR_PTR(ret);
+}
+
+/* With udb_made_mutex held. */
+static void udb_made_free(struct udb_made *made)
+{
+	struct platform_device *pdev = made->pdev;
+
+	platform_device_del(pdev);
+	/* Before its address can be another device's. */
+	udb_made_forget(made);
+	platform_device_put(pdev);
+	kfree(made);
+}
+
+/* -EBUSY while it is in use, by more than the kernel's own mapping. */
+static int udb_made_retire(struct udb_made *made)
+{
+	struct device *dev = &made->pdev->dev;
+	struct udb_buffer *buf;
+	int ret = 0;
+
+	device_lock(dev);
+	/* Somebody may have unbound it. */
+	buf = dev_get_drvdata(dev);
+	if (buf)
+		ret = udb_buffer_close(buf);
+	device_unlock(dev);
+	return ret;
+}
+
+static bool udb_made_has_name(struct udb_made *made, const char *name)
+{
+	const char *own;
+
+	return !device_property_read_string(&made->pdev->dev, "device-name", &own) &&
+	       !strcmp(own, name);
+}
+
+/* What the manager made. */
+int udb_made_delete(const char *name)
+{
+	struct udb_made *made;
+	int ret = -EINVAL;
+
+	mutex_lock(&udb_made_mutex);
+	list_for_each_entry(made, &udb_made_all, link) {
+		if (!made->by_manager || !udb_made_has_name(made, name))
+			continue;
+		ret = udb_made_retire(made);
+		if (!ret)
+			udb_made_free(made);
+		break;
+	}
+	mutex_unlock(&udb_made_mutex);
+	return ret;
+}
+
+/* What another module made. */
+int udb_made_remove(struct device *dev)
+{
+	struct udb_made *made;
+	int ret = -EINVAL;
+
+	mutex_lock(&udb_made_mutex);
+	made = udb_made_find(dev);
+	if (made && !made->by_manager) {
+		ret = udb_made_retire(made);
+		if (!ret)
+			udb_made_free(made);
+	}
+	mutex_unlock(&udb_made_mutex);
+	return ret;
+}
+
+void udb_made_remove_all(void)
+{
+	struct udb_made *made, *next;
+
+	mutex_lock(&udb_made_mutex);
+	list_for_each_entry_safe(made, next, &udb_made_all, link)
+		udb_made_free(made);
+	mutex_unlock(&udb_made_mutex);
+}
+
+/* What the manager made, a line each, to be freed with kvfree(); or NULL. */
+char *udb_made_list(void)
+{
+	const size_t size = UDB_MINORS * (UDB_NAME_MAX + 32);
+	char *text = kvmalloc(size, GFP_KERNEL);
+	struct udb_made *made;
+	struct seq_buf s;
+
+	if (!text)
+		return NULL;
+	seq_buf_init(&s, text, size - 1);
+	mutex_lock(&udb_made_mutex);
+	list_for_each_entry(made, &udb_made_all, link) {
+		const char *name;
+		u64 bytes;
+
+		if (made->by_manager &&
+		    !device_property_read_string(&made->pdev->dev, "device-name", &name) &&
+		    !device_property_read_u64(&made->pdev->dev, "size", &bytes))
+			seq_buf_printf(&s, "%s %llu\n", name, bytes);
+	}
+	mutex_unlock(&udb_made_mutex);
+	text[seq_buf_used(&s)] = '\0';
+	return text;
+}

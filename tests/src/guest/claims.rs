@@ -1,0 +1,200 @@
+//! Claims of ranges, and the page in which a claimant counts.
+
+use std::{
+    fs::{self, File},
+    os::{fd::AsFd, unix::fs::FileExt},
+    process::{Command, ExitCode},
+    sync::atomic::Ordering::SeqCst,
+};
+
+use anyhow::{Context, Result, ensure};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::{fs::OFlags, io::Errno};
+use udmabuf_sys::{
+    abi::{self, SyncArgs, SyncRange},
+    ioctl,
+    map::LentPage,
+};
+
+use super::{
+    Tests,
+    manager::Created,
+    module::{CLASS, open},
+};
+
+pub(crate) fn tests(run: &mut Tests, name: &'static str) {
+    run.test("claim a range", || range_claims(name));
+    run.test("a range's claimant crashed", || crashed_range(name));
+    run.test("lent page", || lent_page(name));
+    run.test("lent page of a removed buffer", removed);
+}
+
+fn map(file: &File, offset: u64, len: usize) -> std::io::Result<MmapRaw> {
+    MmapOptions::new().offset(offset).len(len).map_raw(file)
+}
+
+fn busy<T>(what: &str, result: Result<T, Errno>) -> Result<()> {
+    let error = result.err();
+    ensure!(error == Some(Errno::BUSY), "{what}: {error:?}");
+    Ok(())
+}
+
+fn busy_io<T>(what: &str, result: std::io::Result<T>) -> Result<()> {
+    busy(what, result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+}
+
+fn range_claims(name: &str) -> Result<String> {
+    let (a, b) = (open(name)?, open(name)?);
+    let size = ioctl::size(a.as_fd())?;
+    ensure!(ioctl::capabilities(a.as_fd())?.flags & abi::CAP_CLAIM_RANGE != 0, "no capability");
+    for (offset, len) in [(0, 0), (1, 4096), (0, 4097), (size, 4096), (u64::MAX - 4095, 8192)] {
+        let result = ioctl::claim_range(a.as_fd(), offset, len, false);
+        ensure!(result == Err(Errno::INVAL), "{len:#x} at {offset:#x}: {result:?}");
+    }
+    let read_only = File::open(format!("/dev/{name}"))?;
+    ensure!(ioctl::claim_range(read_only.as_fd(), 0, 4096, false) == Err(Errno::BADF), "read-only");
+    drop(read_only);
+
+    // In another's way: a mapping, an export, a claim.
+    let mapped = map(&b, 8192, 4096)?;
+    busy("claimed what is mapped", ioctl::claim_range(a.as_fd(), 4096, 8192, false))?;
+    drop(mapped);
+    let exported = ioctl::export(b.as_fd(), OFlags::RDWR, 8192, 4096)?;
+    busy("claimed what is exported", ioctl::claim_range(a.as_fd(), 4096, 8192, false))?;
+    drop(exported);
+    ioctl::claim_range(a.as_fd(), 4096, 8192, false).context("claim")?;
+    ioctl::claim_range(a.as_fd(), 8192, 4096, false).context("claim again")?;
+    busy("claimed twice", ioctl::claim_range(b.as_fd(), 8192, 8192, false))?;
+    ioctl::claim_range(b.as_fd(), 12288, 4096, false).context("beside it")?;
+    busy("the whole beside a range", ioctl::claim(b.as_fd(), false))?;
+
+    // What others cannot do.
+    busy_io("mapped", map(&b, 4096, 4096))?;
+    busy_io("mapped all", map(&b, 0, 16384))?;
+    busy_io("read", b.read_at(&mut [0; 16], 4096))?;
+    busy_io("written", b.write_at(&[1; 16], 12280))?;
+    busy("exported", ioctl::export(b.as_fd(), OFlags::RDWR, 8192, 4096))?;
+    busy("synced", ioctl::sync_value_for_cpu(b.as_fd(), 0x1ff0 << 32 | 0x20))?;
+    let flags = abi::SYNC_FOR_CPU;
+    let ranges = [
+        SyncRange { offset: 0, size: 64, command: 3, direction: 0 },
+        SyncRange { offset: 4096, size: 64, command: 3, direction: 0 },
+    ];
+    busy("synced in a batch", ioctl::sync_batch(b.as_fd(), &ranges))?;
+    ensure!(ioctl::sync_owner(a.as_fd())? == abi::OWNER_CPU, "half of a refused batch was done");
+    let args = SyncArgs { flags, size: 64, offset: 0 };
+    busy("changed the settings", ioctl::set_sync_settings(b.as_fd(), args))?;
+    busy_io("sysfs settings", fs::write(format!("{CLASS}/{name}/sync_direction"), "1"))?;
+    busy_io("sysfs sync", fs::write(format!("{CLASS}/{name}/sync_for_cpu"), "0x0000100000001001"))?;
+
+    // What they can, and the claimant.
+    map(&b, 0, 4096).context("beside it")?;
+    b.read_at(&mut [0; 16], 0)?;
+    ioctl::sync_value_for_cpu(b.as_fd(), 64)?;
+    fs::write(format!("{CLASS}/{name}/sync_for_cpu"), "64")?;
+    let mapped = map(&a, 4096, 8192).context("the claimant's mapping")?;
+    a.write_at(&[7; 16], 4096)?;
+    ioctl::sync_value_for_device(a.as_fd(), 4096 << 32 | 64)?;
+    ioctl::sync_value_for_cpu(a.as_fd(), 4096 << 32 | 64)?;
+    ensure!(ioctl::sync_owner(a.as_fd())? == abi::OWNER_CPU, "not back at the CPU");
+
+    // A mapping keeps it.
+    drop(a);
+    busy("claimed what a mapping holds", ioctl::claim_range(b.as_fd(), 4096, 4096, false))?;
+    drop(mapped);
+    ioctl::claim_range(b.as_fd(), 4096, 4096, false).context("after the last of it")?;
+    Ok("enforced for mapping, reading, writing, export, sync and settings".into())
+}
+
+/// In another process: claims, hands over, ends.
+pub(crate) fn lend(what: &str) -> ExitCode {
+    let Some((name, how)) = what.split_once(':') else { return ExitCode::FAILURE };
+    let lend = || -> Result<()> {
+        let file = open(name)?;
+        if how == "page" {
+            ioctl::claim(file.as_fd(), false)?;
+            LentPage::new(file.as_fd())?.lent().parts.store(1, SeqCst);
+        } else {
+            ioctl::claim_range(file.as_fd(), 4096, 4096, false)?;
+            ioctl::sync_value_for_device(file.as_fd(), 4096 << 32 | 4096)?;
+        }
+        Ok(())
+    };
+    if lend().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn crash(name: &str, how: &str) -> Result<()> {
+    let status =
+        Command::new("/proc/self/exe").args(["lend", &format!("{name}:{how}")]).status()?;
+    ensure!(status.success(), "lending in another process: {status}");
+    Ok(())
+}
+
+fn crashed_range(name: &str) -> Result<String> {
+    crash(name, "range")?;
+    let file = open(name)?;
+    let fd = file.as_fd();
+    ensure!(ioctl::sync_owner(fd)? == abi::OWNER_DEVICE, "forgotten");
+    let dead = Err(Errno::OWNERDEAD);
+    ensure!(ioctl::claim_range(fd, 0, 4096, false) == dead, "another range was claimed");
+    ensure!(ioctl::claim(fd, false) == dead, "the whole was claimed");
+    ioctl::claim_range(fd, 0, 4096, true)?;
+    ensure!(ioctl::sync_owner(fd)? == abi::OWNER_CPU, "adopted, but still the device's");
+
+    // One claimant's bytes do not come back with another's.
+    let other = open(name)?;
+    ioctl::claim_range(other.as_fd(), 8192, 4096, false)?;
+    ioctl::sync_value_for_device(other.as_fd(), 8192 << 32 | 64)?;
+    ioctl::sync_value_for_device(fd, 64)?;
+    ioctl::sync_value_for_cpu(fd, 64)?;
+    ensure!(ioctl::sync_owner(fd)? == abi::OWNER_DEVICE, "the other's bytes are back");
+    ioctl::sync_value_for_cpu(other.as_fd(), 8192 << 32 | 64)?;
+    ensure!(ioctl::sync_owner(fd)? == abi::OWNER_CPU, "nothing is out any more");
+    Ok("remembered for the whole buffer, until adopted".into())
+}
+
+fn lent_page(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let fd = file.as_fd();
+    let mapped = LentPage::new(fd).map_err(|error| error.raw_os_error());
+    ensure!(mapped.err() == Some(Some(Errno::PERM.raw_os_error())), "mapped without a claim");
+    ioctl::claim(fd, false)?;
+    let page = LentPage::new(fd)?;
+    ensure!(page.lent().parts.load(SeqCst) == 0, "does not begin at 0");
+    ensure!(page.lent().gone.load(SeqCst) == 0, "gone from the start");
+    page.lent().parts.store(1, SeqCst);
+    ensure!(LentPage::new(fd)?.lent().parts.load(SeqCst) == 1, "another page the second time");
+    ensure!(map(&file, abi::MMAP_LENT, 8192).is_err(), "two pages");
+    page.lent().parts.store(0, SeqCst);
+    drop((page, file));
+    ensure!(ioctl::sync_owner(open(name)?.as_fd())? == abi::OWNER_CPU, "nothing was out");
+
+    crash(name, "page")?;
+    let file = open(name)?;
+    ensure!(ioctl::sync_owner(file.as_fd())? == abi::OWNER_DEVICE, "forgotten");
+    ensure!(ioctl::claim(file.as_fd(), false) == Err(Errno::OWNERDEAD), "claimed");
+    ioctl::claim(file.as_fd(), true)?;
+    ensure!(LentPage::new(file.as_fd())?.lent().parts.load(SeqCst) == 0, "not at 0 again");
+    Ok("counts, for the claimant alone, and is remembered".into())
+}
+
+fn removed() -> Result<String> {
+    let made = Created::new("m0", 4096, "")?;
+    let file = open(made.name)?;
+    ioctl::claim(file.as_fd(), false)?;
+    let page = LentPage::new(file.as_fd())?;
+    page.lent().parts.store(3, SeqCst);
+    unbind(made.name)?;
+    ensure!(page.lent().gone.load(SeqCst) != 0, "not told");
+    ensure!(page.lent().parts.load(SeqCst) == 3, "another page now");
+    ensure!(ioctl::size(file.as_fd()) == Err(Errno::NODEV), "still there");
+    drop((page, file));
+    Ok("says so, and stays".into())
+}
+
+/// Takes the buffer's device from the driver.
+pub(crate) fn unbind(name: &str) -> Result<()> {
+    let device = fs::read_link(format!("{CLASS}/{name}/device"))?;
+    let device = device.file_name().and_then(|name| name.to_str()).context("no device")?.to_owned();
+    fs::write("/sys/bus/platform/drivers/u-dma-buf/unbind", device).context("unbind")
+}

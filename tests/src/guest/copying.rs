@@ -1,0 +1,178 @@
+//! read, write and splice, and what they do with memory that cannot be had.
+#![allow(unsafe_code, reason = "faults that a test serves")]
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom, Write},
+    os::{fd::AsFd, unix::fs::FileExt},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    io::{Errno, pread, pwrite},
+    ioctl::{Setter, Updater, ioctl, opcode},
+    mm::{MapFlags, UserfaultfdFlags, userfaultfd},
+    pipe::{SpliceFlags, pipe, splice},
+};
+
+use super::{
+    map::Map,
+    module::{bind, open, unbind},
+    random::Random,
+};
+
+const SIZE: usize = 65536;
+const PAGE: usize = 4096;
+
+/// At every kind of offset, and over the end.
+pub(crate) fn moves_bytes(name: &str) -> Result<String> {
+    let mut file = open(name)?;
+    let (mut random, seed) = Random::new();
+    let mut model = vec![0; SIZE];
+    random.fill(&mut model);
+    file.write_all(&model)?;
+    ensure!(file.write(&[1]).is_ok_and(|len| len == 0), "written beyond the end");
+
+    for (at, len) in [(0, 1), (4095, 2), (4097, 8191), (1, SIZE - 2), (SIZE - 3, 3)] {
+        let mut part = vec![0; len];
+        random.fill(&mut part);
+        file.write_all_at(&part, at as u64)?;
+        model[at..at + len].copy_from_slice(&part);
+        let mut back = vec![0; len];
+        file.read_exact_at(&mut back, at as u64)?;
+        ensure!(back == part, "{len} bytes at {at} came back otherwise, seed {seed}");
+    }
+    let mut all = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut all)?;
+    ensure!(all == model, "other bytes, seed {seed}");
+    let map = Map::new(&file, SIZE, MapFlags::empty())?;
+    ensure!((0..SIZE).all(|at| map.get(at) == model[at]), "the mapping differs, seed {seed}");
+    Ok(format!("{SIZE} bytes, seed {seed}"))
+}
+
+/// fault 24: memory that cannot be accessed is EFAULT, and what is before it counts.
+pub(crate) fn bad_memory(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let mut bad = Map::anonymous(2 * PAGE)?;
+    bad.forbid_from(PAGE)?;
+    let slice = bad.for_system_calls();
+    for (from, expected) in [(PAGE, Err(Errno::FAULT)), (0, Ok(PAGE)), (PAGE - 7, Ok(7))] {
+        let got = pread(&file, &mut slice[from..], 5);
+        ensure!(got == expected, "read: {got:?}, not {expected:?}");
+        let got = pwrite(&file, &slice[from..], 5);
+        ensure!(got == expected, "write: {got:?}, not {expected:?}");
+    }
+    // The buffer's own mapping is memory like other.
+    let mut own = Map::new(&file, SIZE, MapFlags::empty())?;
+    let got = pread(&file, own.for_system_calls(), 0);
+    ensure!(got == Ok(SIZE), "into itself: {got:?}");
+    let own = Map::new(&file, SIZE, MapFlags::empty())?;
+    ensure!(own.len() == SIZE, "mapped less");
+    Ok("EFAULT, or the bytes before it".into())
+}
+
+pub(crate) fn splices(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let (mut random, seed) = Random::new();
+    let mut sent = vec![0; 3 * PAGE];
+    random.fill(&mut sent);
+    file.write_all_at(&sent, 100)?;
+
+    let (reader, writer) = pipe()?;
+    let (mut from, mut to) = (100, 20000);
+    let mut moved = 0;
+    while moved < sent.len() {
+        let len = splice(&file, Some(&mut from), &writer, None, sent.len() - moved, SpliceFlags::empty())
+            .context("out of the buffer")?;
+        ensure!(len > 0, "nothing more after {moved} bytes");
+        let mut left = len;
+        while left > 0 {
+            left -= splice(&reader, None, &file, Some(&mut to), left, SpliceFlags::empty())
+                .context("into the buffer")?;
+        }
+        moved += len;
+    }
+    let mut received = vec![0; sent.len()];
+    file.read_exact_at(&mut received, 20000)?;
+    ensure!(sent == received, "other bytes, seed {seed}");
+    Ok(format!("{moved} bytes, seed {seed}"))
+}
+
+#[repr(C)]
+struct UffdioApi {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct UffdioRegister {
+    start: u64,
+    len: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct UffdioZeropage {
+    start: u64,
+    len: u64,
+    mode: u64,
+    zeropage: i64,
+}
+
+const UFFDIO: u8 = 0xaa;
+
+/// fault 23: who reads into memory whose page faults nobody serves holds up no
+/// removal.
+pub(crate) fn slow_memory(name: &str) -> Result<String> {
+    // SAFETY: the faults it takes are those of a mapping that only this test uses.
+    let Ok(faults) = (unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC) }) else {
+        return Ok("skipped: the kernel has no userfaultfd".into());
+    };
+    let mut slow = Map::anonymous(PAGE)?;
+    let start = slow.address() as u64;
+    let mut api = UffdioApi { api: 0xaa, features: 0, ioctls: 0 };
+    // SAFETY: UFFDIO_API takes and fills the structure.
+    unsafe {
+        ioctl(&faults, Updater::<{ opcode::read_write::<UffdioApi>(UFFDIO, 0x3f) }, _>::new(&mut api))
+    }?;
+    let mut register = UffdioRegister { start, len: PAGE as u64, mode: 1, ioctls: 0 };
+    // SAFETY: UFFDIO_REGISTER takes and fills the structure; the range is `slow`.
+    unsafe {
+        ioctl(&faults, Updater::<{ opcode::read_write::<UffdioRegister>(UFFDIO, 0) }, _>::new(&mut register))
+    }?;
+
+    let file = open(name)?;
+    let took = thread::scope(|scope| -> Result<Duration> {
+        let reader = scope.spawn(|| pread(file.as_fd(), slow.for_system_calls(), 0));
+        thread::sleep(Duration::from_millis(200));
+        ensure!(!reader.is_finished(), "nothing was slow");
+        let started = Instant::now();
+        let device = unbind(name)?;
+        let took = started.elapsed();
+        let waiting = !reader.is_finished();
+
+        let zero = UffdioZeropage { start, len: PAGE as u64, mode: 0, zeropage: 0 };
+        // SAFETY: UFFDIO_ZEROPAGE takes the structure (and writes its last field,
+        // which nobody looks at); the range is `slow`.
+        unsafe {
+            ioctl(&faults, Setter::<{ opcode::read_write::<UffdioZeropage>(UFFDIO, 4) }, _>::new(zero))
+        }?;
+        let result = reader.join();
+        bind(&device)?;
+        ensure!(waiting, "the reader had ended before its fault was served");
+        match result {
+            Ok(Err(Errno::NODEV)) => Ok(took),
+            other => bail!("the reader got {other:?}"),
+        }
+    })?;
+    ensure!(took < Duration::from_secs(5), "the removal took {took:?}");
+    let mut again = [1; 8];
+    File::open(format!("/dev/{name}"))?.read_exact(&mut again)?;
+    ensure!(again == [0; 8], "the new buffer has old bytes");
+    Ok(format!("removed after {took:?}, with the reader still waiting"))
+}

@@ -1,0 +1,388 @@
+//! Export as a dma-buf, with `udb-peer.ko` on the other side; and the functions
+//! for other modules, which it calls.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{fs::FileExt, process::ExitStatusExt},
+    },
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::{fs::OFlags, io::Errno};
+use udmabuf_sys::{
+    abi::{self, ExportArgs},
+    ioctl,
+};
+
+use super::{
+    Tests,
+    claims::unbind,
+    manager::{Created, command},
+    module::{CLASS, busybox, open},
+    raw,
+};
+
+const RUN: &str = "/sys/module/udb_peer/parameters/run";
+
+pub(crate) fn tests(run: &mut Tests, name: &'static str) {
+    run.test("export mapped", || mapped(name));
+    run.test("export imported", || imported(name));
+    run.test("export refusals", || refusals(name));
+    run.test("export of a removed buffer", removed);
+    run.test("fault 02 export without descriptors", || no_descriptors(name));
+    run.test("fault 03 export that wraps", || wraps(name));
+    run.test("fault 05 export without an answer", || no_answer(name));
+    run.test("fault 17 export of a read-only file", || read_only(name));
+    run.test("in-kernel functions", in_kernel);
+}
+
+/// The errno of a command of the peer's, 0 for success.
+fn peer(text: &str) -> Result<i32> {
+    if !fs::exists(RUN)? {
+        busybox("insmod", &["/modules/udb-peer.ko"])?;
+    }
+    match fs::write(RUN, text) {
+        Ok(()) => Ok(0),
+        Err(error) => error.raw_os_error().context("no errno"),
+    }
+}
+
+fn peer_must(text: &str) -> Result<()> {
+    let errno = peer(text)?;
+    ensure!(errno == 0, "{text}: errno {errno}");
+    Ok(())
+}
+
+/// Entries of the importer's table, the largest, and the last value.
+fn results() -> Result<[u64; 3]> {
+    let text = fs::read_to_string(RUN)?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    let mut next = || numbers.next().context("too few")?.context("not a number");
+    Ok([next()?, next()?, next()?])
+}
+
+fn peek(offset: u64) -> Result<u64> {
+    peer_must(&format!("peek {offset}"))?;
+    Ok(results()?[2])
+}
+
+fn unload_peer() -> Result<()> {
+    busybox("rmmod", &["udb_peer"])
+}
+
+fn export(file: &File, flags: OFlags, offset: u64, size: u64) -> Result<OwnedFd> {
+    let (dma_buf, addr) = ioctl::export(file.as_fd(), flags | OFlags::CLOEXEC, offset, size)?;
+    let start = ioctl::dma_addr(file.as_fd())?;
+    ensure!(addr == start + offset, "the address is {addr:#x}, the buffer's {start:#x}");
+    Ok(dma_buf)
+}
+
+fn map(fd: BorrowedFd<'_>, offset: u64, len: usize) -> std::io::Result<MmapRaw> {
+    MmapOptions::new().offset(offset).len(len).map_raw(fd.as_raw_fd())
+}
+
+#[allow(unsafe_code, reason = "a byte of a mapping that nobody else has a reference to")]
+fn byte(map: &MmapRaw, at: usize) -> u8 {
+    assert!(at < map.len());
+    // SAFETY: inside the mapping, as just checked.
+    let byte = unsafe { map.as_ptr().add(at) };
+    // SAFETY: mapped for reading; other processes write whole bytes.
+    unsafe { byte.read_volatile() }
+}
+
+/// `DMA_BUF_IOCTL_SYNC`: begin (read and write), then end.
+fn dma_buf_sync(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    for flags in [3u64, 4 | 3] {
+        raw::call(fd, 0x4008_6200, &mut flags.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+fn mapped(name: &str) -> Result<String> {
+    let file = open(name)?;
+    for page in 0..4u8 {
+        file.write_at(&[page + 1; 4096], u64::from(page) * 4096)?;
+    }
+    let dma_buf = export(&file, OFlags::RDWR, 4096, 8192)?;
+    drop(file);
+    let mapping = map(dma_buf.as_fd(), 0, 8192)?;
+    ensure!(byte(&mapping, 0) == 2 && byte(&mapping, 8191) == 3, "other pages");
+    let second = map(dma_buf.as_fd(), 4096, 4096)?;
+    ensure!(byte(&second, 0) == 3, "another second page");
+    ensure!(map(dma_buf.as_fd(), 0, 12288).is_err(), "beyond its end");
+    ensure!(map(dma_buf.as_fd(), 4096, 8192).is_err(), "beyond its end, from the second page");
+    dma_buf_sync(dma_buf.as_fd())?;
+    open(name)?.write_at(&[9], 4096)?;
+    ensure!(byte(&mapping, 0) == 9, "not the buffer's memory");
+    ensure!(raw::map_privately(dma_buf.as_fd(), 4096).is_err(), "mapped privately");
+    Ok("its range, no more, after the file was closed".into())
+}
+
+fn imported(name: &str) -> Result<String> {
+    let file = open(name)?;
+    for page in 0..4u8 {
+        file.write_at(&[page + 1; 4096], u64::from(page) * 4096)?;
+    }
+    let dma_buf = export(&file, OFlags::RDWR, 4096, 8192)?;
+    peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
+    let [entries, largest, _] = results()?;
+    ensure!(entries >= 1 && largest <= 1 << 30, "{entries} entries, up to {largest:#x}");
+    ensure!(peek(0)? == 2 && peek(8191)? == 3, "other pages");
+    ensure!(peek(8192).is_err(), "beyond its end");
+    peer_must("poke 4096 77")?;
+    let mut read = [0; 1];
+    file.read_at(&mut read, 8192)?;
+    ensure!(read == [77], "written elsewhere");
+    dma_buf_sync(dma_buf.as_fd())?;
+    peer_must("detach")?;
+
+    peer_must(&format!("vmap {}", dma_buf.as_raw_fd()))?;
+    ensure!(peek(4096)? == 77, "another mapping");
+    peer_must("poke 0 78")?;
+    file.read_at(&mut read, 4096)?;
+    ensure!(read == [78], "written elsewhere");
+    // The importer holds it, whatever the program does.
+    drop((dma_buf, file));
+    ensure!(peek(0)? == 78, "gone");
+    ensure!(busybox("rmmod", &["u_dma_buf"]).is_err(), "unloaded under an importer");
+    peer_must("vunmap")?;
+    unload_peer()?;
+    Ok(format!("through {entries} entries and a kernel mapping"))
+}
+
+fn refusals(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let fd = file.as_fd();
+    let size = ioctl::size(fd)?;
+    let rdwr = OFlags::RDWR;
+    for (flags, offset, len) in [
+        (rdwr, 0, 0),
+        (rdwr, 0, 100),
+        (rdwr, 100, 4096),
+        (rdwr, size, 4096),
+        (rdwr, 0, size + 4096),
+        (rdwr | OFlags::NONBLOCK, 0, 4096),
+        (rdwr | OFlags::APPEND, 0, 4096),
+        (OFlags::RDWR | OFlags::WRONLY, 0, 4096),
+    ] {
+        let result = ioctl::export(fd, flags, offset, len);
+        ensure!(result.is_err_and(|e| e == Errno::INVAL), "{len:#x} at {offset:#x}, {flags:?}");
+    }
+    for flags in [rdwr, OFlags::RDONLY, OFlags::WRONLY, rdwr | OFlags::SYNC, rdwr | OFlags::CLOEXEC]
+    {
+        ioctl::export(fd, flags, 0, 4096).with_context(|| format!("{flags:?}"))?;
+    }
+    ensure!(ioctl::capabilities(fd)?.flags & abi::CAP_EXPORT != 0, "no capability");
+
+    // The layout without padding at the end, of 32-bit x86.
+    let mut short = [0; 36];
+    short.get_mut(8..10).context("size")?.copy_from_slice(&4096u16.to_ne_bytes());
+    raw::call(fd, 0xc024_550a, &mut short).context("36 bytes")?;
+    let answer = i32::from_ne_bytes(short.get(32..).context("fd")?.try_into()?);
+    ensure!(fs::exists(format!("/proc/self/fd/{answer}"))?, "no descriptor {answer}");
+    drop(raw::own(answer));
+    Ok("as documented".into())
+}
+
+fn wraps(name: &str) -> Result<String> {
+    let file = open(name)?;
+    for (offset, size) in [
+        (0u64.wrapping_sub(0x1000), 0x2000),
+        (0x1000, 0u64.wrapping_sub(0x1000)),
+        (0u64.wrapping_sub(0x2000), 0x1000),
+        (1 << 32, 0x1000),
+        (0, 1 << 32),
+    ] {
+        let result = ioctl::export(file.as_fd(), OFlags::RDWR, offset, size);
+        ensure!(result.is_err_and(|e| e == Errno::INVAL), "{size:#x} at {offset:#x}");
+    }
+    Ok("refused".into())
+}
+
+fn no_descriptors(name: &str) -> Result<String> {
+    let file = open(name)?;
+    for _ in 0..3 {
+        let mut all = Vec::new();
+        while let Ok(null) = File::open("/dev/null") {
+            all.push(null);
+        }
+        for _ in 0..10 {
+            let result = ioctl::export(file.as_fd(), OFlags::RDWR, 0, 4096);
+            ensure!(result.is_err_and(|e| e == Errno::MFILE), "exported");
+        }
+        drop(all);
+        let dma_buf = export(&file, OFlags::RDWR, 0, 4096)?;
+        map(dma_buf.as_fd(), 0, 4096)?;
+    }
+    Ok("EMFILE, and works after it".into())
+}
+
+fn no_answer(name: &str) -> Result<String> {
+    static ARGS: ExportArgs = ExportArgs { flags: 2, size: 4096, offset: 0, dma_addr: 0, fd: 0 };
+    let file = open(name)?;
+    let descriptors = || fs::read_dir("/proc/self/fd").map(Iterator::count);
+    let before = descriptors()?;
+    for _ in 0..10 {
+        let result = raw::call_read_only(file.as_fd(), abi::EXPORT, &ARGS);
+        ensure!(result == Err(Errno::FAULT), "{result:?}");
+    }
+    let after = descriptors()?;
+    ensure!(before == after, "{} descriptors leaked", after - before);
+    drop(file);
+    // Nothing holds the buffer.
+    let file = open(name)?;
+    ioctl::claim(file.as_fd(), false).context("claim")?;
+    Ok("EFAULT, and nothing is left of it".into())
+}
+
+fn read_only(name: &str) -> Result<String> {
+    let file = File::open(format!("/dev/{name}"))?;
+    for flags in [OFlags::RDWR, OFlags::WRONLY] {
+        let result = ioctl::export(file.as_fd(), flags, 0, 4096);
+        ensure!(result.is_err_and(|e| e == Errno::BADF), "{flags:?} of a read-only file");
+    }
+    let dma_buf = export(&file, OFlags::RDONLY, 0, 4096)?;
+    ensure!(map(dma_buf.as_fd(), 0, 4096).is_err_and(|e| e.kind() == ErrorKind::PermissionDenied));
+    // A device must not write either.
+    let eacces = Errno::ACCESS.raw_os_error();
+    ensure!(peer(&format!("attach {} 0", dma_buf.as_raw_fd()))? == eacces, "attached, both ways");
+    ensure!(peer(&format!("attach {} 2", dma_buf.as_raw_fd()))? == eacces, "attached for writing");
+    peer_must(&format!("attach {} 1", dma_buf.as_raw_fd()))?;
+    peer_must("detach")?;
+    unload_peer()?;
+
+    for result in [
+        ioctl::sync_value_for_cpu(file.as_fd(), 64),
+        ioctl::set_sync_settings(file.as_fd(), abi::SyncArgs::default()),
+        ioctl::sync_batch(file.as_fd(), &[]),
+        ioctl::claim(file.as_fd(), false),
+    ] {
+        ensure!(result == Err(Errno::BADF), "of a read-only file: {result:?}");
+    }
+    Ok("nothing is written through it, by nobody".into())
+}
+
+/// In another process: maps an export, and touches it once its input ends.
+pub(crate) fn touch_when_told(name: &str) -> ExitCode {
+    let touch = || -> Result<u8> {
+        let file = open(name)?;
+        let dma_buf = export(&file, OFlags::RDWR, 0, 4096)?;
+        let mapping = map(dma_buf.as_fd(), 0, 4096)?;
+        byte(&mapping, 0);
+        println!("mapped");
+        std::io::stdin().read_line(&mut String::new())?;
+        let late = map(dma_buf.as_fd(), 0, 4096).err().and_then(|error| error.raw_os_error());
+        ensure!(late == Some(Errno::NODEV.raw_os_error()), "mapped after removal: {late:?}");
+        let late = dma_buf_sync(dma_buf.as_fd());
+        ensure!(late == Err(Errno::NODEV), "synced after removal: {late:?}");
+        println!("refused");
+        Ok(byte(&mapping, 0))
+    };
+    println!("{:?}", touch());
+    ExitCode::FAILURE
+}
+
+fn removed() -> Result<String> {
+    use std::io::{BufRead, BufReader};
+    let made = Created::new("m0", 8192, "")?;
+    let mut child = Command::new("/proc/self/exe")
+        .args(["touch-export", made.name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let first = said.next().context("nothing said")??;
+    ensure!(first == "mapped", "{first}");
+
+    // An importer cannot be thrown out: removal waits for it.
+    let file = open(made.name)?;
+    let dma_buf = export(&file, OFlags::RDWR, 4096, 4096)?;
+    peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| unbind(made.name));
+        let start = Instant::now();
+        while fs::exists(format!("{CLASS}/{}", made.name))? {
+            ensure!(start.elapsed() < Duration::from_secs(10), "the device file stays");
+            thread::sleep(Duration::from_millis(10));
+        }
+        // Gone for programs at once.
+        child.stdin.take().context("no input")?.write_all(b"\n")?;
+        let second = said.next().context("nothing said")??;
+        ensure!(second == "refused", "{second}");
+        let status = child.wait()?;
+        ensure!(status.signal() == Some(7), "touched a removed export: {status}");
+        peer_must("poke 0 5")?;
+        let start = Instant::now();
+        while !busybox_output("dmesg")?.contains("removal waits for udb-peer") {
+            ensure!(start.elapsed() < Duration::from_secs(30), "nothing in the log");
+            thread::sleep(Duration::from_millis(200));
+        }
+        ensure!(!remover.is_finished(), "removed under an importer");
+        ensure!(peek(0)? == 5, "the memory is gone");
+        peer_must("detach")?;
+        remover.join().ok().context("panicked")??;
+        let late = peer(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
+        ensure!(late == Errno::NODEV.raw_os_error(), "attached after removal: errno {late}");
+        anyhow::Ok(())
+    })?;
+    drop((dma_buf, file));
+    unload_peer()?;
+    Ok("SIGBUS and ENODEV at once; waits for the importer, and says so".into())
+}
+
+fn busybox_output(applet: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&Command::new(applet).output()?.stdout).into_owned())
+}
+
+fn in_kernel() -> Result<String> {
+    peer_must("bus platform")?;
+    ensure!(peer("bus usb")? == Errno::NOENT.raw_os_error(), "the bus usb");
+    peer_must("create inkernel 65536 200")?;
+    let file = open("inkernel").context("created by a module")?;
+    ensure!(ioctl::size(file.as_fd())? == 65536, "another size");
+    peer_must("search inkernel -1")?;
+    peer_must("search - 200")?;
+    peer_must("search inkernel 200")?;
+    ensure!(peer("search inkernel 201")? == Errno::NODEV.raw_os_error(), "found by two names");
+    ensure!(peer("search nobody -1")? == Errno::NODEV.raw_os_error(), "found nobody");
+
+    file.write_at(&[42], 60000)?;
+    peer_must("getmap")?;
+    ensure!(results()?[2] == 65536, "getmap gives another size");
+    ensure!(peek(60000)? == 42, "another mapping");
+    peer_must("poke 1 43")?;
+    let mut read = [0; 1];
+    file.read_at(&mut read, 1)?;
+    ensure!(read == [43], "written elsewhere");
+    for (sync, expected) in [
+        ("sync 2 1 0 4096", 0),
+        ("sync 1 2 4096 4096", 0),
+        ("sync 1 9 0 0", 0),
+        ("sync 0 0 0 65536", 0),
+        ("sync 2 0 65536 64", Errno::INVAL.raw_os_error()),
+        ("sync 2 0 18446744073709547520 8192", Errno::INVAL.raw_os_error()),
+        ("sync 3 0 0 64", Errno::INVAL.raw_os_error()),
+    ] {
+        let errno = peer(sync)?;
+        ensure!(errno == expected, "{sync}: errno {errno}");
+    }
+    // A kernel user is a user; nobody else's command removes it.
+    let claimed = ioctl::claim(file.as_fd(), false);
+    ensure!(claimed == Err(Errno::BUSY), "claimed beside the kernel: {claimed:?}");
+    ensure!(command("delete inkernel\n")? == Errno::INVAL.raw_os_error(), "deleted by text");
+    ensure!(peer("remove")? == Errno::BUSY.raw_os_error(), "removed while open");
+    ensure!(busybox("rmmod", &["u_dma_buf"]).is_err(), "unloaded under its user");
+    drop(file);
+    peer_must("remove")?;
+    ensure!(!fs::exists(format!("{CLASS}/inkernel"))?, "still there");
+    ensure!(peer("remove")? == Errno::INVAL.raw_os_error(), "removed twice");
+    unload_peer()?;
+    Ok("created, found, mapped, synced, removed".into())
+}

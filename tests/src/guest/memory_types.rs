@@ -1,0 +1,167 @@
+//! How a mapping reaches memory: the types that `O_SYNC`, `sync_mode` and the
+//! map mode ask for, found in the page table.
+
+use std::{
+    fs::{self, File},
+    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::{fs::OFlags, io::Errno, mm::MapFlags};
+use udmabuf_sys::{abi, ioctl};
+
+use super::{
+    map::{Made, Map},
+    module::{CLASS, attribute, open},
+};
+
+/// By `sync_mode`; see the header.
+const CELLS: [[&str; 2]; 8] = [
+    ["cached", "cached"],
+    ["cached", "uncached"],
+    ["cached", "write-combined"],
+    ["cached", "write-combined"],
+    ["cached", "cached"],
+    ["uncached", "uncached"],
+    ["write-combined", "write-combined"],
+    ["write-combined", "write-combined"],
+];
+
+/// x86 maps RAM in one way only; elsewhere a coherent device's cache cannot be
+/// emptied for it, but on arm64.
+fn has_types(name: &str) -> Result<bool> {
+    let coherent = attribute(name, "dma_coherent")? == "1\n";
+    Ok(cfg!(target_arch = "aarch64") || (cfg!(target_arch = "arm") && !coherent))
+}
+
+fn open_sync(name: &str, flag: OFlags) -> Result<File> {
+    let flags = i32::from_ne_bytes(flag.bits().to_ne_bytes());
+    File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(format!("/dev/{name}"))
+        .context("open")
+}
+
+fn type_of(file: &File) -> Result<String> {
+    let map = Map::new(file, 4096, MapFlags::empty())?;
+    map.set(0, map.get(0));
+    Ok(map.page(0)?.0)
+}
+
+/// All 16 cells, O_DSYNC as O_SYNC, and the map modes, which win over them.
+pub(crate) fn cells(name: &str) -> Result<String> {
+    let types = has_types(name)?;
+    let mode_file = format!("{CLASS}/{name}/sync_mode");
+    for (mode, cell) in CELLS.iter().enumerate() {
+        fs::write(&mode_file, mode.to_string())?;
+        for (flag, expected) in
+            [(OFlags::empty(), cell[0]), (OFlags::SYNC, cell[1]), (OFlags::DSYNC, cell[1])]
+        {
+            let expected = if types { expected } else { "cached" };
+            let kind = type_of(&open_sync(name, flag)?)?;
+            ensure!(kind == expected, "sync_mode {mode}, {flag:?}: {kind}, not {expected}");
+        }
+    }
+
+    fs::write(&mode_file, "6")?;
+    let file = open(name)?;
+    for (mode, expected) in [
+        (abi::MAP_CACHED, "cached"),
+        (abi::MAP_UNCACHED, "uncached"),
+        (abi::MAP_WRITE_COMBINED, "write-combined"),
+        (abi::MAP_BY_FLAGS, "write-combined"),
+    ] {
+        match ioctl::set_map_mode(file.as_fd(), mode) {
+            Err(error) => ensure!(
+                error == Errno::OPNOTSUPP && !types && mode > abi::MAP_CACHED,
+                "map mode {mode}: {error}"
+            ),
+            Ok(()) => {
+                let kind = type_of(&file)?;
+                let expected = if types { expected } else { "cached" };
+                ensure!(kind == expected, "map mode {mode}: {kind}, not {expected}");
+            }
+        }
+    }
+    let error = ioctl::set_map_mode(file.as_fd(), 4);
+    ensure!(error == Err(Errno::INVAL), "map mode 4: {error:?}");
+    fs::write(&mode_file, "1")?;
+
+    let flags = ioctl::capabilities(file.as_fd())?.flags;
+    ensure!(flags & abi::CAP_MAP_MODE != 0, "no MAP_MODE in {flags:#x}");
+    let by_user = cfg!(target_arch = "aarch64") && attribute(name, "dma_coherent")? == "0\n";
+    ensure!((flags & abi::CAP_USER_SYNC != 0) == by_user, "USER_SYNC in {flags:#x}");
+    Ok(if types { "each as the header says" } else { "all cached" }.into())
+}
+
+/// Bytes that one mapping wrote, the other types of mapping see.
+pub(crate) fn one_memory(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let mut maps = Vec::new();
+    for mode in [abi::MAP_CACHED, abi::MAP_UNCACHED, abi::MAP_WRITE_COMBINED] {
+        if ioctl::set_map_mode(file.as_fd(), mode).is_ok() {
+            maps.push(Map::new(&file, 65536, MapFlags::empty())?);
+        }
+    }
+    for (value, map) in (1..).zip(&maps) {
+        map.set(65535, value);
+        let all: Vec<_> = maps.iter().map(|map| map.get(65535)).collect();
+        ensure!(all.iter().all(|&seen| seen == value), "{all:?} instead of {value}");
+    }
+    Ok(format!("{} mappings of one memory", maps.len()))
+}
+
+/// fault 24: the first touch brings many pages, and MAP_POPULATE all.
+pub(crate) fn populated(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let map = Map::new(&file, 65536, MapFlags::empty())?;
+    ensure!(map.page(0)?.0 == "absent", "there before the first touch");
+    map.get(32768);
+    for offset in (0..65536).step_by(4096) {
+        ensure!(map.page(offset)?.0 != "absent", "not brought by one touch: {offset:#x}");
+    }
+
+    let map = Map::new(&file, 65536, MapFlags::POPULATE)?;
+    if !cfg!(any(target_arch = "aarch64", target_arch = "x86_64")) {
+        return Ok("one touch; this architecture does not populate".into());
+    }
+    for offset in (0..65536).step_by(4096) {
+        ensure!(map.page(offset)?.0 != "absent", "not populated: {offset:#x}");
+    }
+    Ok("one touch, or none with MAP_POPULATE".into())
+}
+
+/// Where kernel and alignment allow it, a large mapping is of large pages.
+pub(crate) fn large() -> Result<String> {
+    const LARGE: usize = 2 << 20;
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let able = version >= (6, 12) && cfg!(any(target_arch = "aarch64", target_arch = "x86_64"));
+
+    let made = Made::new("udmabuf_large", 4 * LARGE, "")?;
+    let file = open(&made.0)?;
+    let map = Map::new(&file, 4 * LARGE, MapFlags::empty())?;
+    let address = ioctl::dma_addr(file.as_fd())?;
+    map.set(LARGE, 1);
+    let (_, size) = map.page(LARGE)?;
+    let expected = if able && address % LARGE as u64 == 0 { LARGE } else { 4096 };
+    ensure!(size == expected, "{size} byte pages at {address:#x}, not {expected}");
+    for offset in (0..map.len()).step_by(4096) {
+        map.set(offset, 2);
+        ensure!(map.page(offset)?.0 == "cached", "{:?} at {offset:#x}", map.page(offset)?);
+    }
+    Ok(format!("{size} byte pages of a buffer at {address:#x}"))
+}
+
+/// fault 1: a private mapping would copy what the device never sees.
+pub(crate) fn private(name: &str) -> Result<String> {
+    let file = open(name)?;
+    for flags in [MapFlags::PRIVATE, MapFlags::PRIVATE | MapFlags::POPULATE] {
+        let error = super::map::map_with(&file, 4096, flags).err();
+        ensure!(error == Some(Errno::INVAL), "{flags:?}: {error:?}");
+    }
+    Ok("refused".into())
+}

@@ -1,0 +1,112 @@
+//! Mode *page*: pages that the kernel can hold for direct I/O and sockets. A pipe
+//! that has them spliced in holds them as those do.
+#![allow(unsafe_code, reason = "vmsplice")]
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::OwnedFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use rustix::{
+    io::Errno,
+    mm::MapFlags,
+    pipe::{IoSliceRaw, SpliceFlags, pipe, vmsplice},
+};
+
+use super::{
+    map::{Made, Map},
+    module::{attribute, bind, open, unbind},
+};
+
+const PAGE: usize = 4096;
+
+/// The pages of `offsets`, in a pipe.
+fn spliced(map: &mut Map, offsets: &[usize]) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (reader, writer) = pipe()?;
+    for &offset in offsets {
+        let page = IoSliceRaw::from_slice(&map.for_system_calls()[offset..offset + PAGE]);
+        // SAFETY: into the pipe, without GIFT: the memory is only read.
+        let len = unsafe { vmsplice(&writer, &[page], SpliceFlags::NONBLOCK) }?;
+        assert_eq!(len, PAGE);
+    }
+    Ok((reader, writer))
+}
+
+fn check(reader: OwnedFd, offsets: &[usize]) -> Result<()> {
+    let mut pages = vec![0; offsets.len() * PAGE];
+    File::from(reader).read_exact(&mut pages)?;
+    for (page, offset) in pages.chunks(PAGE).zip(offsets) {
+        let value = (offset / PAGE % 251) as u8;
+        ensure!(page.iter().all(|&byte| byte == value), "other bytes of the page at {offset:#x}");
+    }
+    Ok(())
+}
+
+fn filled(name: &str, size: usize) -> Result<Map> {
+    let map = Map::new(&open(name)?, size, MapFlags::empty())?;
+    for offset in 0..size {
+        map.set(offset, (offset / PAGE % 251) as u8);
+    }
+    Ok(map)
+}
+
+/// Every page of a block can be held, and only in this mode.
+pub(crate) fn holds(name: &str) -> Result<String> {
+    let mut plain = filled(name, 65536)?;
+    match spliced(&mut plain, &[0]) {
+        Err(Errno::FAULT) => {}
+        other => bail!("pages without references were had: {other:?}"),
+    }
+
+    let mut sizes = Vec::new();
+    for size in [PAGE, 16 * PAGE, 5 * PAGE, 2048 * PAGE] {
+        let made = Made::new("udmabuf_page", size, "quirk-mmap-page")?;
+        ensure!(attribute(&made.0, "quirk_mmap_mode")? == "4\n", "another mode");
+        let mut map = filled(&made.0, size)?;
+        let offsets: Vec<_> = [0, size / 2 & !(PAGE - 1), size - PAGE].to_vec();
+        let (reader, writer) = spliced(&mut map, &offsets)?;
+        drop(writer);
+        check(reader, &offsets)?;
+        sizes.push(size / 1024);
+    }
+    Ok(format!("buffers of {sizes:?} KiB"))
+}
+
+/// fault 6, for held pages: a removal neither frees them nor, where it has to
+/// wait, ends before they are given back.
+pub(crate) fn removed() -> Result<String> {
+    let mut waited = Vec::new();
+    for size in [16 * PAGE, 4096 * PAGE] {
+        let made = Made::new("udmabuf_page", size, "quirk-mmap-page")?;
+        let mut map = filled(&made.0, size)?;
+        let offsets = [PAGE, size - PAGE];
+        let (reader, writer) = spliced(&mut map, &offsets)?;
+        drop(writer);
+
+        let name = made.0.clone();
+        let removal = thread::spawn(move || unbind(&name));
+        let started = Instant::now();
+        while !removal.is_finished() && started.elapsed() < Duration::from_millis(700) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        waited.push(!removal.is_finished());
+        // Whoever gets the pages next writes them.
+        let other = Made::new("udmabuf_next", size, "quirk-mmap-page")?;
+        let next = Map::new(&open(&other.0)?, size, MapFlags::empty())?;
+        (0..size).step_by(64).for_each(|offset| next.set(offset, 0xff));
+        check(reader, &offsets)?;
+
+        let device = match removal.join() {
+            Ok(device) => device?,
+            Err(_) => bail!("the removal panicked"),
+        };
+        drop(map);
+        bind(&device)?;
+    }
+    ensure!(!waited[0], "pages of the page allocator's were waited for");
+    Ok(format!("small, large waited: {waited:?}"))
+}
