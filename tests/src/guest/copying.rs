@@ -18,16 +18,24 @@ use rustix::{
 };
 
 use super::{
+    Tests,
     map::Map,
     module::{bind, open, unbind},
     random::Random,
 };
 
+pub(crate) fn tests(run: &mut Tests, name: &'static str) {
+    run.test("read and write", || moves_bytes(name));
+    run.test("fault 24 bad memory", || bad_memory(name));
+    run.test("splice", || splices(name));
+    run.test("fault 23 slow memory", || slow_memory(name));
+}
+
 const SIZE: usize = 65536;
 const PAGE: usize = 4096;
 
 /// At every kind of offset, and over the end.
-pub(crate) fn moves_bytes(name: &str) -> Result<String> {
+fn moves_bytes(name: &str) -> Result<String> {
     let mut file = open(name)?;
     let (mut random, seed) = Random::new();
     let mut model = vec![0; SIZE];
@@ -54,7 +62,7 @@ pub(crate) fn moves_bytes(name: &str) -> Result<String> {
 }
 
 /// fault 24: memory that cannot be accessed is EFAULT, and what is before it counts.
-pub(crate) fn bad_memory(name: &str) -> Result<String> {
+fn bad_memory(name: &str) -> Result<String> {
     let file = open(name)?;
     let mut bad = Map::anonymous(2 * PAGE)?;
     bad.forbid_from(PAGE)?;
@@ -74,7 +82,7 @@ pub(crate) fn bad_memory(name: &str) -> Result<String> {
     Ok("EFAULT, or the bytes before it".into())
 }
 
-pub(crate) fn splices(name: &str) -> Result<String> {
+fn splices(name: &str) -> Result<String> {
     let file = open(name)?;
     let (mut random, seed) = Random::new();
     let mut sent = vec![0; 3 * PAGE];
@@ -128,7 +136,7 @@ const UFFDIO: u8 = 0xaa;
 
 /// fault 23: who reads into memory whose page faults nobody serves holds up no
 /// removal.
-pub(crate) fn slow_memory(name: &str) -> Result<String> {
+fn slow_memory(name: &str) -> Result<String> {
     // SAFETY: the faults it takes are those of a mapping that only this test uses.
     let Ok(faults) = (unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC) }) else {
         return Ok("skipped: the kernel has no userfaultfd".into());

@@ -72,6 +72,13 @@ impl Map {
         unsafe { self.at(offset).write_volatile(value) }
     }
 
+    /// A register.
+    pub(crate) fn set_word(&self, offset: usize, value: u32) {
+        assert!(offset % 4 == 0);
+        // SAFETY: as in `set`; the mapping is page-aligned and so the word aligned.
+        unsafe { self.at(offset).cast::<u32>().write_volatile(value) }
+    }
+
     /// For system calls alone, which fault where this program must not look.
     pub(crate) fn for_system_calls(&mut self) -> &mut [u8] {
         // SAFETY: mapped by the invariant, borrowed as long as the slice lives,
@@ -111,23 +118,4 @@ pub(crate) fn load_pages() -> Result<String> {
         busybox("insmod", &["/modules/udb-pages.ko"])?;
     }
     Ok("loaded".into())
-}
-
-/// A buffer that the manager makes, deleted on drop.
-pub(crate) struct Made(pub(crate) String);
-
-const MANAGER: &str = "/dev/u-dma-buf-mgr";
-
-impl Made {
-    pub(crate) fn new(name: &str, size: usize, options: &str) -> Result<Self> {
-        fs::write(MANAGER, format!("create {name} {size} {options}\n"))
-            .with_context(|| format!("create {name} {size} {options}"))?;
-        Ok(Self(name.to_owned()))
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        let _ = fs::write(MANAGER, format!("delete {}\n", self.0));
-    }
 }
