@@ -93,8 +93,9 @@ fn splices(name: &str) -> Result<String> {
     let (mut from, mut to) = (100, 20000);
     let mut moved = 0;
     while moved < sent.len() {
-        let len = splice(&file, Some(&mut from), &writer, None, sent.len() - moved, SpliceFlags::empty())
-            .context("out of the buffer")?;
+        let len =
+            splice(&file, Some(&mut from), &writer, None, sent.len() - moved, SpliceFlags::empty())
+                .context("out of the buffer")?;
         ensure!(len > 0, "nothing more after {moved} bytes");
         let mut left = len;
         while left > 0 {
@@ -146,12 +147,18 @@ fn slow_memory(name: &str) -> Result<String> {
     let mut api = UffdioApi { api: 0xaa, features: 0, ioctls: 0 };
     // SAFETY: UFFDIO_API takes and fills the structure.
     unsafe {
-        ioctl(&faults, Updater::<{ opcode::read_write::<UffdioApi>(UFFDIO, 0x3f) }, _>::new(&mut api))
+        ioctl(
+            &faults,
+            Updater::<{ opcode::read_write::<UffdioApi>(UFFDIO, 0x3f) }, _>::new(&mut api),
+        )
     }?;
     let mut register = UffdioRegister { start, len: PAGE as u64, mode: 1, ioctls: 0 };
     // SAFETY: UFFDIO_REGISTER takes and fills the structure; the range is `slow`.
     unsafe {
-        ioctl(&faults, Updater::<{ opcode::read_write::<UffdioRegister>(UFFDIO, 0) }, _>::new(&mut register))
+        ioctl(
+            &faults,
+            Updater::<{ opcode::read_write::<UffdioRegister>(UFFDIO, 0) }, _>::new(&mut register),
+        )
     }?;
 
     let file = open(name)?;
@@ -168,7 +175,10 @@ fn slow_memory(name: &str) -> Result<String> {
         // SAFETY: UFFDIO_ZEROPAGE takes the structure (and writes its last field,
         // which nobody looks at); the range is `slow`.
         unsafe {
-            ioctl(&faults, Setter::<{ opcode::read_write::<UffdioZeropage>(UFFDIO, 4) }, _>::new(zero))
+            ioctl(
+                &faults,
+                Setter::<{ opcode::read_write::<UffdioZeropage>(UFFDIO, 4) }, _>::new(zero),
+            )
         }?;
         let result = reader.join();
         bind(&device)?;

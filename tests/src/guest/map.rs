@@ -7,7 +7,7 @@ use std::{ffi::c_void, fs, fs::File, ptr};
 use anyhow::{Context, Result, bail};
 use rustix::{
     io,
-    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, MprotectFlags, munmap},
+    mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap},
 };
 
 use super::module::busybox;
@@ -37,8 +37,7 @@ impl Map {
     pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping, at an address that the kernel chooses.
-        let start =
-            unsafe { mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::PRIVATE) }?;
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::PRIVATE) }?;
         Ok(Self { start, len })
     }
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::{io::Errno, mm::MapFlags};
 use udmabuf::{Buffer, FromDevice, ToDevice};
-use udmabuf_examples::edu::Edu;
+use udmabuf_examples::edu::{Edu, MEMORY_LEN};
 use udmabuf_sys::ioctl;
 
 use super::{
@@ -62,14 +62,13 @@ fn moves_data(board: &str) -> Result<String> {
         (0..).zip(source.as_mut_slice()).for_each(|(at, byte)| *byte = (at % 253) as u8);
         // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
         let edu = unsafe { Edu::open_with_32_bits() }?;
-        for start in (0..SIZE as usize).step_by(4096) {
-            let part = start..start + 4096;
+        for start in (0..SIZE as usize).step_by(MEMORY_LEN) {
+            let part = start..(start + MEMORY_LEN).min(SIZE as usize);
             source = edu
                 .upload(source.into_device()?, part.clone(), 0)?
                 .wait(Duration::from_secs(10))?;
-            destination = edu
-                .download(destination.into_device()?, part, 0)?
-                .wait(Duration::from_secs(10))?;
+            destination =
+                edu.download(destination.into_device()?, part, 0)?.wait(Duration::from_secs(10))?;
         }
         ensure!(source.as_slice() == destination.as_slice(), "{options}: other bytes arrived");
     }
@@ -87,7 +86,7 @@ fn wrong() -> Result<String> {
         "bus=usb device=1-1",
         "device=0000:00:01.0",
     ] {
-        let errno = manager::command(&format!("create udmabuf_bound {SIZE} {parent}"))?;
+        let errno = manager::command(&format!("create udmabuf_bound {SIZE} {parent}\n"))?;
         ensure!(errno == Errno::INVAL.raw_os_error(), "{parent}: errno {errno}");
     }
     Ok("EINVAL".into())
@@ -104,9 +103,8 @@ fn leaves() -> Result<String> {
     let gone = ioctl::size(file.as_fd());
     let absent = map.page(0)?.0;
     let read = file.read_at(&mut [0; 8], 0).map_err(|error| error.raw_os_error());
-    let again = manager::command(&format!(
-        "create udmabuf_again {SIZE} bus=pci device={device}"
-    ))?;
+    let again =
+        manager::command(&format!("create udmabuf_again {SIZE} bus=pci device={device}\n"))?;
     fs::write(format!("{DRIVER}/bind"), &device).context("bind")?;
     ensure!(gone == Err(Errno::NODEV), "still there: {gone:?}");
     ensure!(read == Err(Some(Errno::NODEV.raw_os_error())), "still read: {read:?}");
@@ -125,8 +123,10 @@ fn isolated([name, _]: Pair) -> Result<String> {
     let outside = ioctl::dma_addr(other.as_fd())?;
     // SAFETY: as in `moves_data`.
     let engine = unsafe { Edu::open_with_32_bits() }?;
-    let registers =
-        File::options().read(true).write(true).open(format!("/sys/bus/pci/devices/{}/resource0", edu()?))?;
+    let registers = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/sys/bus/pci/devices/{}/resource0", edu()?))?;
     let registers = Map::new(&registers, 4096, MapFlags::empty())?;
     // Source and destination, count, and: start, from the device.
     for (register, value) in
