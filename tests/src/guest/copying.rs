@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     io::{Errno, pread, pwrite},
-    ioctl::{Setter, Updater, ioctl, opcode},
+    ioctl::{Opcode, Updater, ioctl, opcode},
     mm::{MapFlags, UserfaultfdFlags, userfaultfd},
     pipe::{SpliceFlags, pipe, splice},
 };
@@ -134,6 +134,9 @@ struct UffdioZeropage {
 }
 
 const UFFDIO: u8 = 0xaa;
+const UFFDIO_API: Opcode = opcode::read_write::<UffdioApi>(UFFDIO, 0x3f);
+const UFFDIO_REGISTER: Opcode = opcode::read_write::<UffdioRegister>(UFFDIO, 0);
+const UFFDIO_ZEROPAGE: Opcode = opcode::read_write::<UffdioZeropage>(UFFDIO, 4);
 
 /// fault 23: who reads into memory whose page faults nobody serves holds up no
 /// removal.
@@ -145,21 +148,15 @@ fn slow_memory(name: &str) -> Result<String> {
     let mut slow = Map::anonymous(PAGE)?;
     let start = slow.address() as u64;
     let mut api = UffdioApi { api: 0xaa, features: 0, ioctls: 0 };
-    // SAFETY: UFFDIO_API takes and fills the structure.
-    unsafe {
-        ioctl(
-            &faults,
-            Updater::<{ opcode::read_write::<UffdioApi>(UFFDIO, 0x3f) }, _>::new(&mut api),
-        )
-    }?;
+    // SAFETY: the opcode is that of the structure, which it takes and fills.
+    let api = unsafe { Updater::<UFFDIO_API, _>::new(&mut api) };
+    // SAFETY: it is a userfaultfd.
+    unsafe { ioctl(&faults, api) }?;
     let mut register = UffdioRegister { start, len: PAGE as u64, mode: 1, ioctls: 0 };
-    // SAFETY: UFFDIO_REGISTER takes and fills the structure; the range is `slow`.
-    unsafe {
-        ioctl(
-            &faults,
-            Updater::<{ opcode::read_write::<UffdioRegister>(UFFDIO, 0) }, _>::new(&mut register),
-        )
-    }?;
+    // SAFETY: the opcode is that of the structure, which it takes and fills.
+    let register = unsafe { Updater::<UFFDIO_REGISTER, _>::new(&mut register) };
+    // SAFETY: it is a userfaultfd, and the range is `slow`.
+    unsafe { ioctl(&faults, register) }?;
 
     let file = open(name)?;
     let took = thread::scope(|scope| -> Result<Duration> {
@@ -171,15 +168,11 @@ fn slow_memory(name: &str) -> Result<String> {
         let took = started.elapsed();
         let waiting = !reader.is_finished();
 
-        let zero = UffdioZeropage { start, len: PAGE as u64, mode: 0, zeropage: 0 };
-        // SAFETY: UFFDIO_ZEROPAGE takes the structure (and writes its last field,
-        // which nobody looks at); the range is `slow`.
-        unsafe {
-            ioctl(
-                &faults,
-                Setter::<{ opcode::read_write::<UffdioZeropage>(UFFDIO, 4) }, _>::new(zero),
-            )
-        }?;
+        let mut zero = UffdioZeropage { start, len: PAGE as u64, mode: 0, zeropage: 0 };
+        // SAFETY: the opcode is that of the structure, which it takes and fills.
+        let zero = unsafe { Updater::<UFFDIO_ZEROPAGE, _>::new(&mut zero) };
+        // SAFETY: it is a userfaultfd, and the range is `slow`.
+        unsafe { ioctl(&faults, zero) }?;
         let result = reader.join();
         bind(&device)?;
         ensure!(waiting, "the reader had ended before its fault was served");

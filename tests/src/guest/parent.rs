@@ -22,7 +22,7 @@ use super::{
 };
 
 const DRIVER: &str = "/sys/bus/pci/drivers/uio_pci_generic";
-const SIZE: u64 = 65536;
+const SIZE: usize = 65536;
 
 pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
     run.test("faults 08, 09 and 21 for another device", || moves_data(board));
@@ -45,7 +45,7 @@ fn edu() -> Result<String> {
 }
 
 fn made(name: &'static str, options: &str) -> Result<Created> {
-    Created::new(name, SIZE, &format!("bus=pci device={} {options}", edu()?))
+    Created::new(name, SIZE as u64, &format!("bus=pci device={} {options}", edu()?))
 }
 
 /// Every byte through the device, a mapping that shows the same, and a sync in
@@ -62,8 +62,8 @@ fn moves_data(board: &str) -> Result<String> {
         (0..).zip(source.as_mut_slice()).for_each(|(at, byte)| *byte = (at % 253) as u8);
         // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
         let edu = unsafe { Edu::open_with_32_bits() }?;
-        for start in (0..SIZE as usize).step_by(MEMORY_LEN) {
-            let part = start..(start + MEMORY_LEN).min(SIZE as usize);
+        for start in (0..SIZE).step_by(MEMORY_LEN) {
+            let part = start..(start + MEMORY_LEN).min(SIZE);
             source = edu
                 .upload(source.into_device()?, part.clone(), 0)?
                 .wait(Duration::from_secs(10))?;

@@ -43,11 +43,16 @@ fn spliced(map: &mut Map, offsets: &[usize]) -> Result<(OwnedFd, OwnedFd), Errno
     Ok((reader, writer))
 }
 
+/// What the page at this offset is filled with.
+fn value_of(offset: usize) -> u8 {
+    u8::try_from(offset / PAGE % 251).unwrap_or_default()
+}
+
 fn check(reader: OwnedFd, offsets: &[usize]) -> Result<()> {
     let mut pages = vec![0; offsets.len() * PAGE];
     File::from(reader).read_exact(&mut pages)?;
     for (page, offset) in pages.chunks(PAGE).zip(offsets) {
-        let value = (offset / PAGE % 251) as u8;
+        let value = value_of(*offset);
         ensure!(page.iter().all(|&byte| byte == value), "other bytes of the page at {offset:#x}");
     }
     Ok(())
@@ -56,7 +61,7 @@ fn check(reader: OwnedFd, offsets: &[usize]) -> Result<()> {
 fn filled(name: &str, size: usize) -> Result<Map> {
     let map = Map::new(&open(name)?, size, MapFlags::empty())?;
     for offset in 0..size {
-        map.set(offset, (offset / PAGE % 251) as u8);
+        map.set(offset, value_of(offset));
     }
     Ok(map)
 }
@@ -74,7 +79,7 @@ fn holds(name: &str) -> Result<String> {
         let made = Created::new("udmabuf_page", (size) as u64, "quirk-mmap-page")?;
         ensure!(attribute(made.name, "quirk_mmap_mode")? == "4\n", "another mode");
         let mut map = filled(made.name, size)?;
-        let offsets: Vec<_> = [0, size / 2 & !(PAGE - 1), size - PAGE].to_vec();
+        let offsets: Vec<_> = [0, (size / 2) & !(PAGE - 1), size - PAGE].to_vec();
         let (reader, writer) = spliced(&mut map, &offsets)?;
         drop(writer);
         check(reader, &offsets)?;
