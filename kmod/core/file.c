@@ -146,8 +146,6 @@ static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *i
 		if (ret)
 			break;
 		done += got;
-		if (ret)
-			break;
 		tries = got ? 0 : tries + 1;
 
 		cond_resched();

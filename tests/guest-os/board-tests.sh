@@ -3,8 +3,8 @@
 
 # What the kernel says of a fault in itself or in a module.
 complaint='WARNING:|BUG:|Oops|Kernel panic|Internal error|Unable to handle kernel|general protection'
-complaint+='|Call [Tt]race:|UBSAN:|KASAN:|KFENCE:|refcount_t:|list_(add|del) corruption|DMA-API: [^ ]+ [^ ]+: '
-complaint+='|possible (circular|recursive) lock|suspicious RCU|inconsistent lock state|kmemleak: [0-9]+ new|ODEBUG:'
+complaint+='|Call [Tt]race:|UBSAN:|KASAN:|KFENCE:|refcount_t:|list_(add|del) corruption|DMA-API: (debugging out|[^ ]+ [^ ]+: )'
+complaint+='|possible (circular|recursive) lock|suspicious RCU|inconsistent lock state|kmemleak: ([0-9]+ new|.*disabled)|ODEBUG:'
 complaint+='|page allocation failure|blocked for more than|self-detected stall|detected stalls on'
 
 board_failed() { # BOARD MESSAGE

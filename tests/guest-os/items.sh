@@ -30,7 +30,7 @@ modules() {
     local root kernel sources
     root=$(root "$1")
     kernel=$(kernel "$@")
-    mapfile -t sources < <(find kmod -type f \( -name '*.[ch]' ! -name '*.mod.c' -o -name Makefile -o -name Kbuild \) | sort)
+    mapfile -t sources < <(find kmod tests/modules -type f \( -name '*.[ch]' ! -name '*.mod.c' -o -name Makefile -o -name Kbuild \) | sort)
     "$here/cached" "modules-$1-$2" tests/guest-os/{make-modules,architecture.sh} "${sources[@]}" -- \
         "$here/in-root" "$root" "$here/make-modules" "$2" "$kernel" "${sources[@]}"
 }

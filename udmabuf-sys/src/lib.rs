@@ -16,6 +16,7 @@
 //! ```
 
 pub mod abi;
+pub mod dma_buf;
 pub mod ioctl;
 pub mod manager;
 pub mod map;

@@ -189,7 +189,7 @@ fn a_map_is_a_page_of_the_file_and_starts_at_its_offset() {
     assert_eq!((control.read(Regs::FIRST), control.read(Regs::LAST)), (word(0), word(0xfc)));
     drop(control);
     let ring = fake.registers("dma", "ring").unwrap();
-    assert_eq!((ring.read(Regs::FIRST), ring.read(Regs::LAST)), (word(0x12), word(0x10e)));
+    assert_eq!((ring.read(Regs::FIRST), ring.read(Regs::LAST)), (word(0x12), word(0x0e)));
 }
 
 #[test]

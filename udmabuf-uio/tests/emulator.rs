@@ -1,4 +1,5 @@
 //! The emulated registers and interrupt behave as UIO's do.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
     os::fd::AsFd,

@@ -1,6 +1,6 @@
 //! Bus addresses.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use crate::Error;
 
@@ -18,6 +18,45 @@ pub struct DmaAddr {
 impl DmaAddr {
     pub(crate) const fn new(first: u64, len: usize) -> Self {
         Self { first, len: len as u64 }
+    }
+
+    /// How many bytes the device may access from here on.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a range of it can be, and it has no use then")]
+    pub const fn len(self) -> u64 {
+        self.len
+    }
+
+    /// Some of the range: `range` is in bytes from its start.
+    ///
+    /// ```
+    /// # let buffer = udmabuf::emulator::Emulator::new().buffer(4096).into_device()?;
+    /// let second = buffer.dma_addr().slice(1024..2048)?;
+    /// assert_eq!(second.to_u64(), buffer.dma_addr().to_u64() + 1024);
+    /// assert!(second.slice(0..1025).is_err()); // beyond what it is a slice of
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]
+    pub fn slice(self, range: Range<u64>) -> Result<Self, Error> {
+        let Range { start, end } = range;
+        match end.checked_sub(start) {
+            // It was inside the address space, and so is what is inside it.
+            Some(len) if end <= self.len => Ok(Self { first: self.first + start, len }),
+            len => {
+                let len = len.unwrap_or(0);
+                Err(Error::OutOfRange { offset: start, len, size: self.len })
+            }
+        }
+    }
+
+    /// What is left of the range after `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`]
+    pub fn offset(self, bytes: u64) -> Result<Self, Error> {
+        self.slice(bytes..self.len.max(bytes))
     }
 
     /// The first byte's address for a 64-bit register or descriptor field.

@@ -3,7 +3,7 @@
 //! Rust's `fence` orders between CPUs (`dmb ish` on arm64); a DMA master sits
 //! outside that domain, so the instructions are named here. They order ordinary
 //! memory and device registers; cache maintenance has barriers of its own, in
-//! the kernel.
+//! the kernel or in `maintenance.rs`.
 #![allow(unsafe_code, reason = "barrier instructions are inline assembly")]
 
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -54,4 +54,15 @@ barriers! {
     // x86 keeps these orders by itself; the (empty) assembly keeps the compiler
     // from changing them.
     "x86_64": "", "";
+}
+
+/// Stores to write-combined memory leave the CPU's buffer before what follows.
+#[inline]
+pub(crate) fn drain_combined() {
+    // Elsewhere `before_device` does it.
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a barrier accesses no memory and no register.
+    unsafe {
+        core::arch::asm!("sfence", options(nostack, preserves_flags));
+    }
 }

@@ -1,38 +1,44 @@
 //! The buffer, and its way from the CPU to the device and back.
-#![allow(unsafe_code, reason = "declares the one unsafe handover")]
+#![allow(unsafe_code, reason = "declares the unsafe handovers")]
 
 use std::{fmt, marker::PhantomData, mem::ManuallyDrop, ops::Range};
 
 use crate::{
-    Bidirectional, CpuOwned, DeviceAccess, DeviceOwned, Direction, DmaAddr, Error, Handoff, Owner,
-    memory::Memory,
+    Addressed, Bidirectional, CacheMode, Cached, CpuOwned, DeviceAccess, DeviceOwned, Direction,
+    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, memory::Memory, part::Part,
 };
 
-/// DMA memory that belongs to `O`, the CPU or the device, and moves data in
-/// direction `D`.
+/// DMA memory that belongs to `O`, the CPU or the device, moves data in
+/// direction `D` and is mapped in mode `M`: a whole buffer, or a
+/// [part](Buffer::split_at) of one.
 ///
 /// | owner | what there is |
 /// |---|---|
 /// | [`CpuOwned`] | slices and views, [`into_device`](Buffer::into_device) |
 /// | [`DeviceOwned`] | the bus address, [`dma_addr`](Buffer::dma_addr) |
+/// | [`Shared`] | the bus address, and access by value |
 ///
 /// A handover consumes the buffer and gives it back in its new type, so a slice
-/// cannot live across it and an address cannot be used before it.
+/// cannot live across it and an address cannot be used before it. It allocates
+/// nothing, and makes no system call where the device is coherent, nor on arm64
+/// with this project's kernel module.
 ///
 /// # Invariants
 /// 1. A reference to the bytes exists only while `O` is [`CpuOwned`] and
 ///    borrows the buffer: every handover takes `self`.
-/// 2. A `Buffer<DeviceOwned>` is turned into one of the CPU only on
-///    [`Engine`](crate::Engine)'s word that the device is done, or was never
-///    started, or on the caller's `unsafe` one.
-pub struct Buffer<O: Owner = CpuOwned, D: Direction = Bidirectional> {
+/// 2. A `Buffer<DeviceOwned>` or `Buffer<Shared>` is turned into one of the CPU
+///    only on [`Engine`](crate::Engine)'s word that the device is done, or was
+///    never started, or on the caller's `unsafe` one.
+/// 3. `M` says how the memory was mapped, and `O` is [`Shared`] only where the
+///    device is coherent or `M` without cache.
+pub struct Buffer<O: Owner = CpuOwned, D: Direction = Bidirectional, M: CacheMode = Cached> {
     held: O::Held,
-    direction: PhantomData<D>,
+    kind: PhantomData<(D, M)>,
 }
 
 impl Buffer {
     /// Opens, claims and maps the kernel module's buffer `name`, which is then
-    /// this process's alone.
+    /// this process's alone. [`OpenOptions`] has other ways.
     ///
     /// If an administrator removes the buffer nevertheless (unbinds its device),
     /// the handovers fail, and access to its bytes ends the process with SIGBUS,
@@ -52,7 +58,7 @@ impl Buffer {
     /// while a device owned it, [`Error::Unsupported`] on a driver without
     /// exclusive claims.
     pub fn open(name: &str) -> Result<Self, Error> {
-        Memory::open(name, false).map(Self::new)
+        OpenOptions::new().open(name)
     }
 
     /// Opens a buffer whose last user ended while a device owned it.
@@ -64,37 +70,57 @@ impl Buffer {
     /// # Errors
     /// As [`Buffer::open`].
     pub unsafe fn recover(name: &str) -> Result<Self, Error> {
-        Memory::open(name, true).map(Self::new)
-    }
-
-    pub(crate) fn new(memory: Memory) -> Self {
-        Self { held: Box::new(memory), direction: PhantomData }
+        // SAFETY: the caller's promise is the same.
+        unsafe { OpenOptions::new().recover(name) }
     }
 }
 
-impl<O: Owner, D: Direction> Buffer<O, D> {
-    pub(crate) fn memory(&self) -> &Memory {
-        O::memory(&self.held)
+impl<M: CacheMode> Buffer<CpuOwned, Bidirectional, M> {
+    /// The whole of a memory that is mapped in mode `M`.
+    pub(crate) fn new(memory: Memory) -> Self {
+        Self { held: Part::whole(memory), kind: PhantomData }
+    }
+}
+
+impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
+    #[inline]
+    pub(crate) fn part(&self) -> &Part {
+        O::part(&self.held)
     }
 
-    /// The buffer's name.
+    /// The name of the buffer that this is, or is a part of.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.memory().name
+        &self.part().memory().name
     }
 
     /// The size in bytes.
     #[must_use]
+    #[inline]
     #[allow(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.memory().len
+        self.part().len()
+    }
+
+    /// Where this part starts in its buffer, in bytes.
+    #[must_use]
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.part().offset()
     }
 
     /// Whether hardware keeps the CPU's caches coherent with the device. An
     /// engine whose transactions snoop only when told to must be told so.
     #[must_use]
     pub fn is_coherent(&self) -> bool {
-        self.memory().is_coherent
+        self.part().memory().is_coherent
+    }
+
+    /// What the start of a part is a multiple of, in bytes: a cache line, or
+    /// what the kernel asks for.
+    #[must_use]
+    pub fn part_alignment(&self) -> usize {
+        self.part().memory().line
     }
 
     /// The buffer's address, as the device sees it.
@@ -113,8 +139,9 @@ impl<O: Owner, D: Direction> Buffer<O, D> {
     pub fn dma_addr(&self) -> DmaAddr
     where
         O: DeviceAccess,
+        M: Addressed,
     {
-        DmaAddr::new(self.memory().dma_addr, self.len())
+        DmaAddr::new(self.part().dma_addr(), self.len())
     }
 
     /// The address of `range`, for a device that is to access no more than
@@ -125,24 +152,26 @@ impl<O: Owner, D: Direction> Buffer<O, D> {
     pub fn dma_addr_of(&self, range: Range<usize>) -> Result<DmaAddr, Error>
     where
         O: DeviceAccess,
+        M: Addressed,
     {
-        let Range { start, end } = range.clone();
-        if start > end || end > self.len() {
-            return Err(Error::OutOfRange {
-                offset: start as u64,
-                len: end.saturating_sub(start) as u64,
-                size: self.len() as u64,
-            });
-        }
-        Ok(DmaAddr::new(self.memory().dma_addr + start as u64, range.len()))
+        self.dma_addr().slice(range.start as u64..range.end as u64)
     }
 }
 
-impl<D: Direction> Buffer<CpuOwned, D> {
+impl<D: Direction, M: CacheMode> Buffer<CpuOwned, D, M> {
+    /// A part, in the types that the caller has found true.
+    pub(crate) fn from_part(part: Part) -> Self {
+        Self { held: part, kind: PhantomData }
+    }
+
+    pub(crate) fn into_part(self) -> Part {
+        self.held
+    }
+
     /// Says which way the next transfers go. No data moves.
     #[must_use]
-    pub fn for_direction<N: Direction>(self) -> Buffer<CpuOwned, N> {
-        Buffer { held: self.held, direction: PhantomData }
+    pub fn for_direction<N: Direction>(self) -> Buffer<CpuOwned, N, M> {
+        Buffer { held: self.held, kind: PhantomData }
     }
 
     /// Hands the buffer to the device: what the CPU wrote is in memory when
@@ -150,24 +179,61 @@ impl<D: Direction> Buffer<CpuOwned, D> {
     /// can overwrite what the device will write.
     ///
     /// # Errors
-    /// The sync failed; the buffer is in [`Handoff::value`], still the CPU's.
+    /// The sync failed, or the buffer was removed; the buffer is in
+    /// [`Handoff::value`], still the CPU's.
     // The comment on `self` is what the compiler shows to whoever uses the
     // buffer afterwards.
+    #[inline]
     pub fn into_device(
         self, // the device owns it from here; go on with what `Transfer::wait` gives back
-    ) -> Result<Buffer<DeviceOwned, D>, Handoff<Self>> {
-        match self.memory().sync_for_device(D::KIND) {
-            Ok(()) => Ok(Buffer { held: ManuallyDrop::new(self.held), direction: PhantomData }),
+    ) -> Result<Buffer<DeviceOwned, D, M>, Handoff<Self>> {
+        if M::COMBINES {
+            barrier::drain_combined();
+        }
+        match self.part().sync_for_device(D::KIND) {
+            Ok(()) => Ok(self.assume_device()),
             Err(error) => Err(Handoff { error, value: self }),
         }
     }
 
-    pub(crate) fn memory_mut(&mut self) -> &mut Memory {
-        &mut self.held
+    /// The type of a buffer that has been synced for the device.
+    #[inline]
+    pub(crate) fn assume_device(self) -> Buffer<DeviceOwned, D, M> {
+        Buffer { held: ManuallyDrop::new(self.held), kind: PhantomData }
+    }
+
+    /// Lets the device in beside the CPU, for a descriptor ring or a mailbox.
+    ///
+    /// ```
+    /// # use udmabuf::emulator::Emulator;
+    /// let mut ring = Emulator::new().coherent().buffer(4096).into_shared()?;
+    /// ring.write(0, 0x8000_0000_u32)?; // a descriptor for the device
+    /// ring.publish(); // before the doorbell
+    /// println!("the ring is at {}", ring.dma_addr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a cache is between the two: the device is
+    /// not coherent and the mapping has a cache. The buffer is in
+    /// [`Handoff::value`].
+    pub fn into_shared(self) -> Result<Buffer<Shared, D, M>, Handoff<Self>> {
+        if M::COMBINES {
+            barrier::drain_combined();
+        }
+        match self.part().share(M::CACHED) {
+            Ok(()) => Ok(Buffer { held: ManuallyDrop::new(self.held), kind: PhantomData }),
+            Err(error) => Err(Handoff { error, value: self }),
+        }
+    }
+
+    /// The memory, if this is all of it.
+    pub(crate) fn memory_mut(&mut self) -> Option<&mut Memory> {
+        self.held.memory_mut()
     }
 }
 
-impl<D: Direction> Buffer<DeviceOwned, D> {
+impl<D: Direction, M: CacheMode> Buffer<DeviceOwned, D, M> {
     /// Takes the buffer back without a transfer that knows when the device is
     /// done: [`Transfer::wait`](crate::Transfer::wait) is the safe way.
     ///
@@ -176,23 +242,65 @@ impl<D: Direction> Buffer<DeviceOwned, D> {
     ///
     /// # Errors
     /// The sync failed; the buffer is in [`Handoff::value`], still the device's.
-    pub unsafe fn into_cpu(self) -> Result<Buffer<CpuOwned, D>, Handoff<Self>> {
-        match self.memory().sync_for_cpu(D::KIND) {
+    #[inline]
+    pub unsafe fn into_cpu(self) -> Result<Buffer<CpuOwned, D, M>, Handoff<Self>> {
+        match self.part().sync_for_cpu(D::KIND) {
             Ok(()) => Ok(self.assume_cpu()),
             Err(error) => Err(Handoff { error, value: self }),
         }
     }
 
     /// The type of a buffer that has been synced for the CPU.
-    pub(crate) fn assume_cpu(self) -> Buffer<CpuOwned, D> {
-        Buffer { held: ManuallyDrop::into_inner(self.held), direction: PhantomData }
+    #[inline]
+    pub(crate) fn assume_cpu(self) -> Buffer<CpuOwned, D, M> {
+        Buffer { held: ManuallyDrop::into_inner(self.held), kind: PhantomData }
     }
 }
 
-impl<O: Owner, D: Direction> fmt::Debug for Buffer<O, D> {
+impl<D: Direction, M: CacheMode> Buffer<Shared, D, M> {
+    /// Everything that the CPU wrote comes before whatever it does next: before
+    /// a doorbell, or before the word that gives a descriptor to the device.
+    #[inline]
+    pub fn publish(&self) {
+        if M::COMBINES {
+            barrier::drain_combined();
+        }
+        barrier::before_device();
+    }
+
+    /// Everything that the CPU reads next comes after what it read last: after
+    /// a status, or after the word that gives a descriptor back.
+    #[inline]
+    pub fn observe(&self) {
+        barrier::after_device();
+    }
+
+    /// Takes the buffer back from the device. A transfer that holds it does the
+    /// same, safely.
+    ///
+    /// # Safety
+    /// The device no longer accesses the buffer.
+    ///
+    /// # Errors
+    /// The buffer is in [`Handoff::value`], still shared.
+    pub unsafe fn into_cpu(self) -> Result<Buffer<CpuOwned, D, M>, Handoff<Self>> {
+        match self.part().end_share() {
+            Ok(()) => Ok(self.assume_cpu()),
+            Err(error) => Err(Handoff { error, value: self }),
+        }
+    }
+
+    /// The type of a buffer that is shared no more.
+    pub(crate) fn assume_cpu(self) -> Buffer<CpuOwned, D, M> {
+        Buffer { held: ManuallyDrop::into_inner(self.held), kind: PhantomData }
+    }
+}
+
+impl<O: Owner, D: Direction, M: CacheMode> fmt::Debug for Buffer<O, D, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let owner = std::any::type_name::<O>().rsplit("::").next().unwrap_or_default();
-        let direction = std::any::type_name::<D>().rsplit("::").next().unwrap_or_default();
-        write!(f, "Buffer<{owner}, {direction}>({}, {} bytes)", self.name(), self.len())
+        let [owner, direction, mode] =
+            [std::any::type_name::<O>(), std::any::type_name::<D>(), std::any::type_name::<M>()]
+                .map(|name| name.rsplit("::").next().unwrap_or_default());
+        write!(f, "Buffer<{owner}, {direction}, {mode}>({})", self.part())
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Each buffer is two allocations: what the CPU sees through its cache and what
 //! is in memory, where the device reads and writes. Only a handover copies
-//! between them, as cache maintenance would. A desktop with coherent hardware,
-//! and QEMU, can show no cache bug; this can.
+//! between them, line by line and by direction, as cache maintenance would. A
+//! desktop with coherent hardware, and QEMU, can show no cache bug; this can.
 //!
 //! The device is a model that you write: it masters the [`Bus`], which refuses
 //! what a device must not do (access what the CPU owns, or write what was handed
@@ -23,17 +23,56 @@
 //! assert_eq!(&seen, b"hello");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # The test of a driver
+//!
+//! | to see | there is |
+//! |---|---|
+//! | whether its results depend on what the cache does | [`with_adversary`](Emulator::with_adversary) |
+//! | what it does when a sync fails | [`inject`](Emulator::inject) |
+//! | whether its device keeps to its buffers | [`violations`](Emulator::violations) |
+//! | what it does when the device stalls, or an interrupt is lost | `Faults`, in `udmabuf-uio`'s emulator |
+//! | whether it works with a coherent device, or other cache lines | [`coherent`](Emulator::coherent), [`with_cache_line`](Emulator::with_cache_line) |
+//! | whether a test would notice that a sync is missing | [`without_sync_for_device`](Emulator::without_sync_for_device), [`without_sync_for_cpu`](Emulator::without_sync_for_cpu) |
+//!
+//! ```
+//! use udmabuf::{Buffer, CpuOwned, DeviceOwned, Error, FromDevice, Handoff};
+//! use udmabuf::emulator::{Bus, Emulator, SyncFault};
+//!
+//! // The driver: hands a buffer over, and again if that fails once.
+//! fn receive(buffer: Buffer<CpuOwned, FromDevice>) -> Result<Buffer<DeviceOwned, FromDevice>, Error> {
+//!     match buffer.into_device() {
+//!         Ok(buffer) => Ok(buffer),
+//!         Err(Handoff { value, .. }) => value.into_device().map_err(|failed| failed.error),
+//!     }
+//! }
+//!
+//! // Its device: fills all it is given.
+//! fn device(bus: &Bus, addr: u64, len: usize) {
+//!     let _ = bus.write(addr, &vec![7; len]);
+//! }
+//!
+//! let emulator = Emulator::new().with_adversary();
+//! let mut buffer = emulator.buffer(1000);
+//! buffer.as_mut_slice().fill(0xee); // dirty lines that must not overwrite what the device writes
+//! emulator.inject(SyncFault::all().for_device().times(1));
+//!
+//! let buffer = receive(buffer.for_direction())?;
+//! device(&emulator.bus(), buffer.dma_addr().to_u64(), buffer.len());
+//! // SAFETY: the device is done. A driver has a `Transfer` for this.
+//! let buffer = unsafe { buffer.into_cpu() }?;
+//! assert_eq!(buffer.as_slice(), [7; 1000]);
+//! assert!(emulator.violations().is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod adversary;
 mod bus;
 mod cache;
-#[allow(dead_code, reason = "the seam for shared parts")]
 mod cpu_side;
 mod faults;
-#[allow(dead_code, reason = "the seam for shared parts")]
 mod owners;
 mod pages;
-#[allow(dead_code, reason = "the seam for shared parts")]
 mod region;
 mod words;
 
@@ -48,7 +87,7 @@ pub(crate) use cpu_side::CpuSide;
 pub use faults::SyncFault;
 pub(crate) use region::Tap;
 
-use crate::{Bidirectional, Buffer, CpuOwned, Direction, Error, memory::Memory};
+use crate::{Bidirectional, Buffer, CpuOwned, Direction, Error, Mapped, memory::Memory};
 
 /// Makes emulated buffers, all on one bus.
 #[derive(Clone)]
@@ -146,8 +185,18 @@ impl Emulator {
     /// If `size` is 0, or there is no memory.
     #[must_use]
     pub fn buffer(&self, size: usize) -> Buffer<CpuOwned, Bidirectional> {
+        self.buffer_mapped(size)
+    }
+
+    /// A buffer that the CPU has mapped in mode `M`; without a cache, CPU and
+    /// device see one memory.
+    ///
+    /// # Panics
+    /// As [`buffer`](Emulator::buffer).
+    #[must_use]
+    pub fn buffer_mapped<M: Mapped>(&self, size: usize) -> Buffer<CpuOwned, Bidirectional, M> {
         assert_ne!(size, 0, "a buffer has at least one byte");
-        Buffer::new(Memory::emulated(CpuSide::new(self, size, true)))
+        Buffer::new(Memory::emulated(CpuSide::new(self, size, M::CACHED)))
     }
 
     /// Puts a buffer of the kernel module on the emulated bus too, at its real
@@ -159,7 +208,13 @@ impl Emulator {
     /// [`Error::Unsupported`]: the buffer is on an emulated bus already, or
     /// its addresses are taken there.
     pub fn attach<D: Direction>(&self, buffer: &mut Buffer<CpuOwned, D>) -> Result<(), Error> {
-        buffer.memory_mut().attach(&self.bus)
+        match buffer.memory_mut() {
+            Some(memory) => memory.attach(&self.bus),
+            None => {
+                let what = "only a part of it: put it on the bus before it is split";
+                Err(Error::Unsupported { name: buffer.name().into(), what })
+            }
+        }
     }
 
     /// Lets syncs fail.

@@ -8,7 +8,11 @@ use std::{
     time::Instant,
 };
 
-use crate::{Handoff, Parts, Transfer, emulator::Bus, parts::sealed::Crate};
+use crate::{
+    Handoff, Parts, Transfer, batch,
+    emulator::Bus,
+    parts::{check_bus, sealed::Crate},
+};
 
 /// A DMA engine that runs one transfer at a time, as a driver sees it.
 ///
@@ -169,7 +173,7 @@ impl<E: Engine> Slot<E> {
         let Some(mut engine) = self.lock().take() else {
             return Err(not_started(parts, Busy.into()));
         };
-        if let Err(buffer) = parts.check_bus(engine.bus(), Crate) {
+        if let Err(buffer) = check_bus(&parts, engine.bus()) {
             self.put(engine);
             return Err(not_started(parts, StartError::OtherBus { buffer }));
         }
@@ -205,8 +209,6 @@ impl<E: Engine> Slot<E> {
 
 /// Gives parts back that no device has touched.
 fn not_started<P: Parts, E>(parts: P, error: E) -> Handoff<P::Cpu, E> {
-    // Should the sync fail, the bytes are right all the same: nobody but the
-    // CPU has written them. The kernel then only remembers the handover.
-    let _ = parts.sync_for_cpu(Crate);
+    batch::call_back(&parts);
     Handoff { error, value: parts.assume_cpu(Crate) }
 }

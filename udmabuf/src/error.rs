@@ -12,11 +12,11 @@ pub enum Error {
     #[error("no DMA buffer `{name}`: {} does not exist; {cure}", path.display())]
     NotFound {
         /// The name that was asked for.
-        name: String,
+        name: Box<str>,
         /// The device file that was tried.
         path: PathBuf,
         /// What would help.
-        cure: String,
+        cure: Box<str>,
     },
     /// This user may not open the device file.
     #[error(
@@ -25,7 +25,7 @@ pub enum Error {
     )]
     PermissionDenied {
         /// The buffer's name.
-        name: String,
+        name: Box<str>,
         /// The device file.
         path: PathBuf,
     },
@@ -35,7 +35,7 @@ pub enum Error {
     )]
     Busy {
         /// The buffer's name.
-        name: String,
+        name: Box<str>,
     },
     /// Its last user ended while a device owned the buffer.
     #[error(
@@ -44,13 +44,13 @@ pub enum Error {
     )]
     StillDeviceOwned {
         /// The buffer's name.
-        name: String,
+        name: Box<str>,
     },
     /// The driver or the file cannot do it.
     #[error("`{name}`: {what}")]
     Unsupported {
         /// The buffer's name.
-        name: String,
+        name: Box<str>,
         /// What is missing, and what would help.
         what: &'static str,
     },
@@ -72,6 +72,45 @@ pub enum Error {
         /// The alignment, in bytes.
         align: u64,
     },
+    /// A part cannot start inside a cache line.
+    #[error(
+        "a part cannot start at offset {offset}, inside a cache line of {line} bytes: taking it \
+         back would destroy what the CPU wrote beside it; the next good offset is {next}"
+    )]
+    InsideLine {
+        /// The offset, in bytes.
+        offset: u64,
+        /// The line, in bytes.
+        line: u64,
+        /// The next offset at which one can start, in bytes.
+        next: u64,
+    },
+    /// Parts that do not lie side by side, in this order, in one buffer.
+    #[error("{second} does not start where {first} ends")]
+    NotNeighbours {
+        /// The part that was to come first.
+        first: Box<str>,
+        /// The part that was to follow it.
+        second: Box<str>,
+    },
+    /// The buffer has another size than the program expects.
+    #[error("{name} has {size} bytes, not {expected}; its size is set where it is made")]
+    WrongSize {
+        /// The buffer's name.
+        name: Box<str>,
+        /// What was expected, in bytes.
+        expected: u64,
+        /// What it has, in bytes.
+        size: u64,
+    },
+    /// Bytes that are no value of the type.
+    #[error("the bytes at offset {offset} are no {expected}")]
+    Invalid {
+        /// The offset, in bytes.
+        offset: u64,
+        /// The type's name.
+        expected: &'static str,
+    },
     /// Bus addresses that the engine cannot reach.
     #[error(
         "{len} bytes at bus address {addr} are not within the engine's {bits} bits; allocate the \
@@ -89,9 +128,9 @@ pub enum Error {
     #[error("{operation} on {name} failed")]
     Os {
         /// What was tried, with its values.
-        operation: String,
+        operation: Box<str>,
         /// The buffer's name.
-        name: String,
+        name: Box<str>,
         /// What the operating system said.
         source: io::Error,
     },
@@ -100,7 +139,7 @@ pub enum Error {
 impl Error {
     pub(crate) fn os(
         name: &str,
-        operation: impl Into<String>,
+        operation: impl Into<Box<str>>,
         source: impl Into<io::Error>,
     ) -> Self {
         Self::Os { operation: operation.into(), name: name.into(), source: source.into() }

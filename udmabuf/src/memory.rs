@@ -1,16 +1,25 @@
-//! The memory behind a buffer, and the two syncs.
+//! The memory behind a buffer, and the two syncs of its parts.
 #![allow(unsafe_code, reason = "says which threads may hold a buffer's memory")]
 
+mod dma_buf;
 mod kernel;
 
-use std::ptr::NonNull;
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    ptr::NonNull,
+    sync::atomic::Ordering::Relaxed,
+};
 
-use kernel::Kernel;
+pub(crate) use dma_buf::DmaBuf;
+pub(crate) use kernel::{Exclusive, Kernel, Opening};
+use rustix::io::Errno;
+use udmabuf_sys::map::LentPage;
 
 use crate::{
     Error, barrier,
     direction::Kind,
     emulator::{Bus, CpuSide},
+    maintenance::Cpu,
 };
 
 /// A buffer's memory.
@@ -18,29 +27,54 @@ use crate::{
 /// # Invariants
 /// 1. `start` is aligned to [`ALIGN`] and valid for reads and writes of `len`
 ///    bytes, at most `isize::MAX`, while `self` lives.
-/// 2. Nobody but the [`Buffer`](crate::Buffer) that owns `self` accesses those
-///    bytes while the CPU owns it: another process cannot, because the module
-///    granted the claim; the emulated bus cannot, because it checks who owns a
-///    region; a real device does not, because its driver vouches (the contract
-///    of [`Engine`](crate::Engine) and of the `unsafe` handover).
+/// 2. Nobody but the [`Buffer`](crate::Buffer)s that are its parts accesses
+///    those bytes while the CPU owns them: another process cannot, because the
+///    module granted the claim (or whoever opened it vouched); the emulated bus
+///    cannot, because it checks who owns a range; a real device does not,
+///    because its driver vouches (the contract of [`Engine`](crate::Engine) and
+///    of the `unsafe` handovers).
 /// 3. While the device owns them, either the emulated bus or a real device
 ///    accesses them, not both: an engine is started only on buffers of its bus.
+/// 4. `line` is a power of two.
 #[derive(Debug)]
-pub struct Memory {
-    pub(crate) name: String,
+pub(crate) struct Memory {
     pub(crate) start: NonNull<u8>,
     pub(crate) len: usize,
+    /// Where the device finds the first byte.
     pub(crate) dma_addr: u64,
+    /// What parts are aligned to.
+    pub(crate) line: usize,
     pub(crate) is_coherent: bool,
+    /// Whether it can be synced only as a whole.
+    pub(crate) syncs_whole: bool,
+    /// Whether a sync is more than `route` says.
+    is_indirect: bool,
+    route: Route,
+    /// Counts the parts that are at the device, for whoever finds the buffer
+    /// after this process died.
+    lent: Option<LentPage>,
+    pub(crate) name: String,
     backing: Backing,
 }
 
 /// What every buffer's first byte is aligned to, on the CPU's side.
 pub(crate) const ALIGN: usize = 4096;
 
+/// How CPU and device come to see the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Route {
+    /// They do: a barrier is all.
+    Barrier,
+    /// This program maintains its cache.
+    Cache(Cpu),
+    /// Whoever made the memory does it.
+    Backing,
+}
+
 #[derive(Debug)]
 enum Backing {
     Kernel(Kernel),
+    DmaBuf(DmaBuf),
     Emulated(CpuSide),
 }
 
@@ -51,25 +85,52 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    pub(crate) fn open(name: &str, adopt: bool) -> Result<Self, Error> {
-        let (kernel, info) = Kernel::open(name, adopt)?;
+    pub(crate) fn kernel(name: &str, opening: &Opening) -> Result<Self, Error> {
+        let opened = Kernel::open(name, opening)?;
         Ok(Self {
+            start: opened.kernel.start(),
+            len: opened.kernel.len(),
+            dma_addr: opened.dma_addr,
+            line: opened.line,
+            is_coherent: opened.is_coherent,
+            syncs_whole: false,
+            is_indirect: matches!(opened.route, Route::Backing),
+            route: opened.route,
+            lent: opened.lent,
             name: name.into(),
-            start: kernel.start(),
-            len: kernel.len(),
-            dma_addr: info.dma_addr,
-            is_coherent: info.is_coherent(),
-            backing: Backing::Kernel(kernel),
+            backing: Backing::Kernel(opened.kernel),
         })
+    }
+
+    /// A dma-buf, and its bus address where that is known.
+    pub(crate) fn dma_buf(name: String, dma_buf: DmaBuf, dma_addr: u64) -> Self {
+        Self {
+            start: dma_buf.start(),
+            len: dma_buf.len(),
+            dma_addr,
+            line: ALIGN,
+            is_coherent: false,
+            syncs_whole: true,
+            is_indirect: true,
+            route: Route::Backing,
+            lent: None,
+            name,
+            backing: Backing::DmaBuf(dma_buf),
+        }
     }
 
     pub(crate) fn emulated(cpu: CpuSide) -> Self {
         Self {
-            name: cpu.name().into(),
             start: cpu.start(),
             len: cpu.len(),
             dma_addr: cpu.dma_addr(),
+            line: cpu.cache_line(),
             is_coherent: cpu.is_coherent(),
+            syncs_whole: false,
+            is_indirect: true,
+            route: Route::Backing,
+            lent: None,
+            name: cpu.name().into(),
             backing: Backing::Emulated(cpu),
         }
     }
@@ -78,44 +139,206 @@ impl Memory {
     pub(crate) fn bus(&self) -> Option<&Bus> {
         match &self.backing {
             Backing::Kernel(kernel) => kernel.bus(),
+            Backing::DmaBuf(_) => None,
             Backing::Emulated(cpu) => Some(cpu.bus()),
         }
     }
 
-    /// Puts a kernel buffer on an emulated bus; `self` is the CPU's.
+    pub(crate) fn is_emulated(&self) -> bool {
+        matches!(self.backing, Backing::Emulated(_))
+    }
+
+    /// Puts a kernel buffer on an emulated bus; all of it is the CPU's.
     pub(crate) fn attach(&mut self, bus: &Bus) -> Result<(), Error> {
         let attached = match &mut self.backing {
             Backing::Kernel(kernel) => kernel.attach(bus, self.dma_addr),
-            Backing::Emulated(_) => false,
+            Backing::DmaBuf(_) | Backing::Emulated(_) => false,
         };
         if !attached {
             let what = "already on an emulated bus, or its bus addresses are taken there";
-            return Err(Error::Unsupported { name: self.name.clone(), what });
+            return Err(Error::Unsupported { name: self.name.as_str().into(), what });
+        }
+        self.is_indirect = true;
+        Ok(())
+    }
+
+    /// The file to which a sync of this memory is a range of a batch.
+    pub(crate) fn batch(&self) -> Option<BorrowedFd<'_>> {
+        match (&self.backing, self.route) {
+            (Backing::Kernel(kernel), Route::Backing) => kernel.batch(),
+            _ => None,
+        }
+    }
+
+    /// The descriptor of a dma-buf.
+    pub(crate) fn dma_buf_fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.backing {
+            Backing::DmaBuf(dma_buf) => Some(dma_buf.fd()),
+            Backing::Kernel(_) | Backing::Emulated(_) => None,
+        }
+    }
+
+    /// A dma-buf of some of the kernel's buffer.
+    pub(crate) fn export(&self, offset: usize, len: usize) -> Result<OwnedFd, Error> {
+        match &self.backing {
+            Backing::Kernel(kernel) => kernel.export(&self.name, offset, len),
+            Backing::DmaBuf(_) | Backing::Emulated(_) => {
+                let what = "only a buffer of the kernel module can be exported as a dma-buf";
+                Err(Error::Unsupported { name: self.name.as_str().into(), what })
+            }
+        }
+    }
+
+    /// What the CPU wrote to `len` bytes at `start`, a part, reaches memory, and
+    /// its caches write nothing there later. On failure nothing has changed.
+    #[inline]
+    pub(crate) fn sync_for_device(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        if self.is_indirect {
+            return self.indirect_for_device(start, len, direction);
+        }
+        self.direct_for_device(start, len)
+    }
+
+    /// What the device wrote to a part becomes visible to the CPU. On failure
+    /// the part is still the device's.
+    #[inline]
+    pub(crate) fn sync_for_cpu(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        if self.is_indirect {
+            return self.indirect_for_cpu(start, len, direction);
+        }
+        self.direct_for_cpu(start, len, direction)
+    }
+
+    /// Lets the device in beside the CPU, whose mapping has a cache or not.
+    pub(crate) fn share(&self, start: NonNull<u8>, len: usize, cached: bool) -> Result<(), Error> {
+        if let Backing::Emulated(cpu) = &self.backing {
+            return cpu.set_shared(self.offset(start), len);
+        }
+        if cached && !self.is_coherent {
+            let what = "CPU and device cannot share it: there is a cache between them; \
+                        open it with `OpenOptions::uncached` or `write_combined`";
+            return Err(Error::Unsupported { name: self.name.as_str().into(), what });
+        }
+        self.sync_for_device(start, len, Kind::Bidirectional)?;
+        if let Backing::Kernel(kernel) = &self.backing {
+            kernel.share(self.offset(start), len);
         }
         Ok(())
     }
 
-    /// What the CPU wrote reaches memory, and its caches write nothing later.
-    pub(crate) fn sync_for_device(&self, direction: Kind) -> Result<(), Error> {
+    /// The opposite of [`share`](Memory::share).
+    pub(crate) fn end_share(&self, start: NonNull<u8>, len: usize) -> Result<(), Error> {
+        match &self.backing {
+            Backing::Emulated(cpu) => cpu.end_shared(self.offset(start), len),
+            _ => self.sync_for_cpu(start, len, Kind::Bidirectional),
+        }
+    }
+
+    #[inline]
+    fn direct_for_device(&self, start: NonNull<u8>, len: usize) -> Result<(), Error> {
+        if let Some(page) = &self.lent {
+            let lent = page.lent();
+            if lent.gone.load(Relaxed) != 0 {
+                return Err(self.gone());
+            }
+            // The barrier below puts it before the doorbell.
+            lent.parts.fetch_add(1, Relaxed);
+        }
+        match self.route {
+            Route::Cache(cpu) => cpu.sync_for_device(start, len),
+            Route::Barrier | Route::Backing => barrier::before_device(),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn direct_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> Result<(), Error> {
+        let lent = self.lent.as_ref().map(LentPage::lent);
+        if lent.is_some_and(|lent| lent.gone.load(Relaxed) != 0) {
+            return Err(self.gone()); // what is not mapped any more has no lines
+        }
+        match self.route {
+            Route::Cache(cpu) => cpu.sync_for_cpu(start, len, direction),
+            Route::Barrier | Route::Backing => barrier::after_device(),
+        }
+        if let Some(lent) = lent {
+            lent.parts.fetch_sub(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn gone(&self) -> Error {
+        Error::os(&self.name, "handover", Errno::NODEV)
+    }
+
+    #[cold]
+    fn indirect_for_device(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        let offset = self.offset(start);
         match &self.backing {
             Backing::Kernel(kernel) => {
-                kernel.sync_for_device(&self.name, direction)?;
+                match self.route {
+                    Route::Backing => {
+                        kernel.sync_for_device(&self.name, offset, len, direction)?;
+                        barrier::before_device();
+                    }
+                    _ => self.direct_for_device(start, len)?,
+                }
+                kernel.hand_over(offset, len, direction);
+            }
+            Backing::DmaBuf(dma_buf) => {
+                dma_buf.sync_for_device(&self.name)?;
                 barrier::before_device();
             }
-            Backing::Emulated(cpu) => cpu.sync_for_device(0, self.len, direction)?,
+            Backing::Emulated(cpu) => cpu.sync_for_device(offset, len, direction)?,
         }
         Ok(())
     }
 
-    /// What the device wrote becomes visible to the CPU.
-    pub(crate) fn sync_for_cpu(&self, direction: Kind) -> Result<(), Error> {
+    #[cold]
+    fn indirect_for_cpu(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        let offset = self.offset(start);
         match &self.backing {
             Backing::Kernel(kernel) => {
-                barrier::after_device();
-                kernel.sync_for_cpu(&self.name, direction)?;
+                kernel.take_back(offset, len);
+                match self.route {
+                    Route::Backing => {
+                        barrier::after_device();
+                        kernel.sync_for_cpu(&self.name, offset, len, direction)?;
+                    }
+                    _ => self.direct_for_cpu(start, len, direction)?,
+                }
             }
-            Backing::Emulated(cpu) => cpu.sync_for_cpu(0, self.len, direction)?,
+            Backing::DmaBuf(dma_buf) => {
+                barrier::after_device();
+                dma_buf.sync_for_cpu(&self.name)?;
+            }
+            Backing::Emulated(cpu) => cpu.sync_for_cpu(offset, len, direction)?,
         }
         Ok(())
+    }
+
+    fn offset(&self, start: NonNull<u8>) -> usize {
+        start.addr().get() - self.start.addr().get()
     }
 }

@@ -1,26 +1,95 @@
-//! What one transfer uses: a buffer, or several.
+//! Several buffers as one: what a transfer uses, and what is handed over at
+//! once.
+#![allow(unsafe_code, reason = "declares the unsafe way back of many parts")]
 
-use crate::{Buffer, CpuOwned, DeviceOwned, Direction, Error, emulator::Bus};
+use crate::{
+    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Error, Handoff, Shared, barrier,
+    batch::{self, Each, Loan},
+    direction::Kind,
+    emulator::Bus,
+};
 
-/// The device-owned buffers of one transfer: a buffer, a pair, or a `Vec`.
+/// Buffers of the CPU that go to the device together: a tuple, an array or a
+/// `Vec` of them.
 ///
-/// Sealed: only this crate can call its functions, or implement them.
-pub trait Parts {
+/// On drivers that need a system call it is one for as many parts of a buffer as
+/// follow each other (up to 64), where the driver has batches.
+///
+/// ```
+/// use udmabuf::{CpuParts, Parts, emulator::Emulator};
+///
+/// let frames = Emulator::new().buffer(4096).into_chunks(1024)?;
+/// let frames = frames.into_device()?; // a Vec<Buffer<DeviceOwned>>
+/// // SAFETY: there is no device.
+/// let frames = unsafe { frames.into_cpu() }?;
+/// assert_eq!(frames.len(), 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Sealed: only this crate can implement it.
+pub trait CpuParts: Each + Sized {
+    /// The same buffers, the device's.
+    type Device: Parts<Cpu = Self>;
+
+    /// Hands all of them to the device.
+    ///
+    /// # Errors
+    /// Why the first failed; all are in [`Handoff::value`], still the CPU's.
+    fn into_device(self) -> Result<Self::Device, Handoff<Self>> {
+        match batch::sync_for_device(&self) {
+            Ok(()) => Ok(self.assume_device(sealed::Crate)),
+            Err(error) => Err(Handoff { error, value: self }),
+        }
+    }
+
+    /// Turns them over, once they are synced.
+    #[doc(hidden)]
+    fn assume_device(self, _: sealed::Crate) -> Self::Device;
+}
+
+/// The buffers of one transfer: a buffer, or a tuple, an array or a `Vec` of
+/// them.
+///
+/// Sealed: only this crate can implement it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is nothing that a device can use: its buffers have to be the device's",
+    label = "needs `Buffer<DeviceOwned>`, or several of them",
+    note = "hand it over first, with `into_device()`"
+)]
+pub trait Parts: Each + Sized {
     /// The same buffers, the CPU's again.
     type Cpu;
 
-    /// Names the first that is not on this bus, or not on the hardware's.
-    #[doc(hidden)]
-    fn check_bus(&self, bus: Option<&Bus>, _: sealed::Crate) -> Result<(), String>;
+    /// Takes all of them back without a transfer that knows when the device is
+    /// done.
+    ///
+    /// # Safety
+    /// The device no longer accesses any of them.
+    ///
+    /// # Errors
+    /// Why the first failed; all are in [`Handoff::value`], still the device's.
+    unsafe fn into_cpu(self) -> Result<Self::Cpu, Handoff<Self>> {
+        match batch::sync_for_cpu(&self) {
+            Ok(()) => Ok(self.assume_cpu(sealed::Crate)),
+            Err(error) => Err(Handoff { error, value: self }),
+        }
+    }
 
-    /// Syncs all of them, whichever of them fails: afterwards an emulated device
-    /// is locked out of all. After a failure it can be called again.
-    #[doc(hidden)]
-    fn sync_for_cpu(&self, _: sealed::Crate) -> Result<(), Error>;
-
-    /// Turns them over, once the device is done with them.
+    /// Turns them over, once they are synced.
     #[doc(hidden)]
     fn assume_cpu(self, _: sealed::Crate) -> Self::Cpu;
+}
+
+/// Names the first that is not on this bus, or not on the hardware's.
+pub(crate) fn check_bus(parts: &impl Parts, bus: Option<&Bus>) -> Result<(), String> {
+    let mut stranger = Ok(());
+    let _ = parts.each(&mut |loan| {
+        if stranger.is_ok() && loan.part.memory().bus() != bus {
+            stranger = Err(loan.part.memory().name.clone());
+        }
+        Ok(())
+    });
+    stranger
 }
 
 pub(crate) mod sealed {
@@ -29,56 +98,150 @@ pub(crate) mod sealed {
     pub struct Crate;
 }
 
-impl<D: Direction> Parts for Buffer<DeviceOwned, D> {
-    type Cpu = Buffer<CpuOwned, D>;
-
-    fn check_bus(&self, bus: Option<&Bus>, _: sealed::Crate) -> Result<(), String> {
-        if self.memory().bus() == bus { Ok(()) } else { Err(self.name().into()) }
+impl<D: Direction, M: CacheMode> Each for Buffer<CpuOwned, D, M> {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if M::COMBINES {
+            barrier::drain_combined();
+        }
+        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false })
     }
+}
 
-    fn sync_for_cpu(&self, _: sealed::Crate) -> Result<(), Error> {
-        self.memory().sync_for_cpu(D::KIND)
+impl<D: Direction, M: CacheMode> Each for Buffer<DeviceOwned, D, M> {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false })
     }
+}
+
+impl<D: Direction, M: CacheMode> Each for Buffer<Shared, D, M> {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        visit(Loan { part: self.part(), direction: Kind::Bidirectional, is_shared: true })
+    }
+}
+
+impl<D: Direction, M: CacheMode> Parts for Buffer<DeviceOwned, D, M> {
+    type Cpu = Buffer<CpuOwned, D, M>;
 
     fn assume_cpu(self, _: sealed::Crate) -> Self::Cpu {
-        Buffer::assume_cpu(self)
+        Buffer::<DeviceOwned, D, M>::assume_cpu(self)
     }
 }
 
-impl<A: Parts, B: Parts> Parts for (A, B) {
-    type Cpu = (A::Cpu, B::Cpu);
+impl<D: Direction, M: CacheMode> Parts for Buffer<Shared, D, M> {
+    type Cpu = Buffer<CpuOwned, D, M>;
 
-    fn check_bus(&self, bus: Option<&Bus>, by: sealed::Crate) -> Result<(), String> {
-        self.0.check_bus(bus, by)?;
-        self.1.check_bus(bus, by)
+    fn assume_cpu(self, _: sealed::Crate) -> Self::Cpu {
+        Buffer::<Shared, D, M>::assume_cpu(self)
     }
+}
 
-    fn sync_for_cpu(&self, by: sealed::Crate) -> Result<(), Error> {
-        let first = self.0.sync_for_cpu(by);
-        first.and(self.1.sync_for_cpu(by))
+impl<D: Direction, M: CacheMode> CpuParts for Buffer<CpuOwned, D, M> {
+    type Device = Buffer<DeviceOwned, D, M>;
+
+    fn assume_device(self, _: sealed::Crate) -> Self::Device {
+        Buffer::<CpuOwned, D, M>::assume_device(self)
     }
+}
+
+macro_rules! tuples {
+    ($($part:ident $index:tt),*) => {
+        impl<$($part: Each),*> Each for ($($part,)*) {
+            fn each<'a>(
+                &'a self,
+                visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+            ) -> Result<(), Error> {
+                $(self.$index.each(visit)?;)*
+                Ok(())
+            }
+        }
+
+        impl<$($part: Parts),*> Parts for ($($part,)*) {
+            type Cpu = ($($part::Cpu,)*);
+
+            fn assume_cpu(self, by: sealed::Crate) -> Self::Cpu {
+                ($(self.$index.assume_cpu(by),)*)
+            }
+        }
+
+        impl<$($part: CpuParts),*> CpuParts for ($($part,)*) {
+            type Device = ($($part::Device,)*);
+
+            fn assume_device(self, by: sealed::Crate) -> Self::Device {
+                ($(self.$index.assume_device(by),)*)
+            }
+        }
+    };
+}
+
+tuples!(A 0, B 1);
+tuples!(A 0, B 1, C 2);
+tuples!(A 0, B 1, C 2, E 3);
+
+impl<P: Each> Each for [P] {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.iter().try_for_each(|part| part.each(visit))
+    }
+}
+
+impl<P: Each, const N: usize> Each for [P; N] {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.as_slice().each(visit)
+    }
+}
+
+impl<P: Parts, const N: usize> Parts for [P; N] {
+    type Cpu = [P::Cpu; N];
 
     fn assume_cpu(self, by: sealed::Crate) -> Self::Cpu {
-        (self.0.assume_cpu(by), self.1.assume_cpu(by))
+        self.map(|part| part.assume_cpu(by))
     }
 }
 
+impl<P: CpuParts, const N: usize> CpuParts for [P; N] {
+    type Device = [P::Device; N];
+
+    fn assume_device(self, by: sealed::Crate) -> Self::Device {
+        self.map(|part| part.assume_device(by))
+    }
+}
+
+impl<P: Each> Each for Vec<P> {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.as_slice().each(visit)
+    }
+}
+
+// Both collect in place: the owner changes the type, and not the layout.
 impl<P: Parts> Parts for Vec<P> {
     type Cpu = Vec<P::Cpu>;
 
-    fn check_bus(&self, bus: Option<&Bus>, by: sealed::Crate) -> Result<(), String> {
-        self.iter().try_for_each(|part| part.check_bus(bus, by))
-    }
-
-    fn sync_for_cpu(&self, by: sealed::Crate) -> Result<(), Error> {
-        let mut result = Ok(());
-        for part in self {
-            result = result.and(part.sync_for_cpu(by));
-        }
-        result
-    }
-
     fn assume_cpu(self, by: sealed::Crate) -> Self::Cpu {
         self.into_iter().map(|part| part.assume_cpu(by)).collect()
+    }
+}
+
+impl<P: CpuParts> CpuParts for Vec<P> {
+    type Device = Vec<P::Device>;
+
+    fn assume_device(self, by: sealed::Crate) -> Self::Device {
+        self.into_iter().map(|part| part.assume_device(by)).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Engine, Error, Parts, Progress, Slot, parts::sealed::Crate};
+use crate::{Engine, Error, Parts, Progress, Slot, batch, parts::sealed::Crate};
 
 /// What an endless wait is cut to: far enough, and a clock can still count it.
 const LONGEST_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -116,7 +116,7 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     /// The device is done: syncs, and puts the engine back into its slot.
     fn finish(mut self, outcome: Result<(), E::Error>) -> Result<P::Cpu, WaitError<E, P>> {
         match self.flight.take() {
-            Some((engine, parts)) => match parts.sync_for_cpu(Crate) {
+            Some((engine, parts)) => match batch::sync_for_cpu(&parts) {
                 Ok(()) => {
                     self.slot.put(engine);
                     let buffers = parts.assume_cpu(Crate);
@@ -143,7 +143,7 @@ impl<E: Engine, P: Parts> Drop for Transfer<E, P> {
         };
         // Without a successful stop both are dropped as they are: the buffers,
         // device-owned, stay; the engine never returns to its slot.
-        if engine.stop().is_ok() && parts.sync_for_cpu(Crate).is_ok() {
+        if engine.stop().is_ok() && batch::sync_for_cpu(&parts).is_ok() {
             drop(parts.assume_cpu(Crate));
             self.slot.put(engine);
         }

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "takes buffers back by hand")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::{sync::mpsc, thread};
+
 use udmabuf::{
     Buffer, CpuOwned, DeviceOwned, Direction, Error, FromDevice, Handoff,
     emulator::{BusError, Emulator, SyncFault},
@@ -180,4 +182,37 @@ fn the_summary_says_who_owns_what() {
     ] {
         assert!(summary.contains(part), "{part} is not in {summary}");
     }
+}
+
+/// The cache works on the device's lines whenever the device accesses memory,
+/// also while the CPU uses its own buffers: Miri would see a race.
+#[test]
+fn a_device_on_a_thread_of_its_own() {
+    let emulator = Emulator::new().with_adversary();
+    let bus = emulator.bus();
+    let mut ours = emulator.buffer(256);
+    let mut theirs = emulator.buffer(256).for_direction::<FromDevice>();
+    let (doorbell, rings) = mpsc::channel::<(u64, u8)>();
+    let (interrupt, interrupts) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for (addr, value) in rings {
+                for at in (0..256).step_by(32) {
+                    bus.write(addr + at, &[value; 32]).unwrap();
+                }
+                interrupt.send(()).unwrap();
+            }
+        });
+        for round in 0..if cfg!(miri) { 10_u32 } else { 1000 } {
+            let value = round.to_le_bytes()[0];
+            let buffer = theirs.into_device().unwrap();
+            doorbell.send((buffer.dma_addr().to_u64(), value)).unwrap();
+            ours.as_mut_slice().fill(value);
+            assert_eq!(ours.as_slice(), [value; 256]);
+            interrupts.recv().unwrap();
+            theirs = take(buffer).unwrap();
+            assert_eq!(theirs.as_slice(), [value; 256]);
+        }
+        drop(doorbell);
+    });
 }

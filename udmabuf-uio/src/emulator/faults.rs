@@ -8,11 +8,9 @@ use super::Shared;
 /// what it gave to [`emulate_with`](super::emulate_with).
 ///
 /// ```
-/// # use udmabuf_uio::{Block, Register, emulator::{Device, Faults, emulate_with}};
+/// # use udmabuf_uio::emulator::{Device, Faults, emulate_with};
 /// # use std::{thread::sleep, time::{Duration, Instant}};
-/// # struct Registers;
-/// # impl Block for Registers { const SIZE: usize = 4; }
-/// # const STEPS: Register<Registers, u32> = Register::at(0);
+/// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STEPS: ReadWrite<u32> } }
 /// # struct Counter(u64);
 /// # impl Device for Counter {
 /// #     fn read(&mut self, _offset: usize) -> u64 { self.0 }
@@ -21,14 +19,13 @@ use super::Shared;
 /// #     fn interrupt(&self) -> bool { true }
 /// # }
 /// let faults = Faults::default();
-/// let (registers, mut interrupt) = emulate_with::<Registers>(Counter(0), &faults)?;
+/// let (registers, mut interrupt) = emulate_with::<Regs>(Counter(0), &faults)?;
 /// faults.stall();
-/// registers.write(STEPS, 5);
-/// assert_eq!(registers.read(STEPS), 5); // it answers, but does nothing
+/// registers.write(Regs::STEPS, 5);
+/// assert_eq!(registers.read(Regs::STEPS), 5); // it answers, but does nothing
 /// faults.resume();
 ///
 /// faults.lose_interrupts(1);
-/// interrupt.rearm()?;
 /// assert_eq!(interrupt.wait(Instant::now() + Duration::from_millis(10))?, 0);
 /// # Ok::<(), udmabuf_uio::Error>(())
 /// ```

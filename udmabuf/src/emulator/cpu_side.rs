@@ -187,7 +187,7 @@ impl CpuSide {
         let part = self.part(offset, len)?;
         if let Store::Cached(..) = self.region.lock().store {
             let what = "CPU and device cannot share it: there is a cache between them";
-            return Err(Error::Unsupported { name: self.name.clone(), what });
+            return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
         self.admit(part, Access::Shared);
         Ok(())

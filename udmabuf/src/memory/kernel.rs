@@ -1,35 +1,103 @@
 //! A buffer of the kernel module.
 #![allow(unsafe_code, reason = "vouches for the mapping when it is put on an emulated bus")]
 
-use std::{fs::File, io, os::fd::AsFd, path::PathBuf, ptr::NonNull};
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    ptr::NonNull,
+    sync::Arc,
+};
 
-use rustix::{fs::OFlags, io::Errno};
-use udmabuf_sys::{abi::DevInfo, ioctl, map::Mapping};
+use rustix::{
+    fs::{FlockOperation, OFlags},
+    io::Errno,
+};
+use udmabuf_sys::{
+    abi::{self, Caps, DevInfo, SyncArgs},
+    ioctl,
+    map::{LentPage, Mapping},
+};
 
+use super::Route;
 use crate::{
-    Error, devices,
+    Error,
+    create::Deleter,
+    devices,
     direction::Kind,
     emulator::{Bus, Tap},
+    maintenance::Cpu,
 };
+
+/// How a buffer is to be opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) exclusive: Exclusive,
+    /// `abi::MAP_*`
+    pub(crate) map_mode: u64,
+    /// The `sync_mode` that does the same on a driver without map modes.
+    pub(crate) sync_mode: u64,
+    pub(crate) expected_size: Option<u64>,
+    /// Whether to maintain the cache without being told that it is enough.
+    pub(crate) own_maintenance: bool,
+    /// What is to be deleted once the buffer is closed.
+    pub(crate) created: Option<Arc<Deleter>>,
+}
+
+/// Why nobody else uses the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exclusive {
+    /// The module grants the claim.
+    Claim,
+    /// As above, and the caller vouches that no device accesses it.
+    Adopt,
+    /// The caller vouches; programs that do the same are kept out by a lock.
+    Promise,
+}
 
 /// An open, claimed and mapped buffer.
 ///
 /// # Invariants
 /// This file holds the module's claim: no other open file can map, write or
-/// sync the buffer. `tap` is dropped before `mapping` (fields drop in order).
+/// sync the buffer; or the caller of `open_unclaimed` vouched for as much. Fields
+/// drop in order: `tap` before `mapping`, and `_created` when all is closed.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     tap: Option<Tap>,
     mapping: Mapping,
     file: File,
+    has_batch: bool,
+    _created: Option<Arc<Deleter>>,
 }
 
+/// What opening finds out.
+pub(crate) struct Opened {
+    pub(crate) kernel: Kernel,
+    pub(crate) dma_addr: u64,
+    pub(crate) is_coherent: bool,
+    pub(crate) line: usize,
+    pub(crate) route: Route,
+    pub(crate) lent: Option<LentPage>,
+}
+
+/// Parts do not share a line of this many bytes, where nobody says more.
+const USUAL_LINE: usize = 64;
+
 impl Kernel {
-    pub(crate) fn open(name: &str, adopt: bool) -> Result<(Self, DevInfo), Error> {
-        let file = open_file(name)?;
-        ioctl::claim(file.as_fd(), adopt).map_err(|errno| claim_error(name, errno))?;
+    pub(crate) fn open(name: &str, opening: &Opening) -> Result<Opened, Error> {
+        let is_cached = opening.map_mode == abi::MAP_CACHED;
+        let file = open_file(name, !is_cached)?;
+        exclude_others(name, &file, opening.exclusive)?;
         let info = ioctl::device_info(file.as_fd())
             .map_err(|errno| Error::os(name, "ioctl GET_DEV_INFO", errno))?;
+        if let Some(expected) = opening.expected_size.filter(|&expected| expected != info.size) {
+            return Err(Error::WrongSize { name: name.into(), expected, size: info.size });
+        }
+        let caps = match ioctl::capabilities(file.as_fd()) {
+            Err(Errno::NOTTY) => Caps::default(),
+            result => result.map_err(|errno| Error::os(name, "ioctl GET_CAPS", errno))?,
+        };
         let len = usize::try_from(info.size)
             .ok()
             .filter(|&len| isize::try_from(len).is_ok())
@@ -37,9 +105,39 @@ impl Kernel {
                 name: name.into(),
                 what: "larger than this process can map; a 64-bit program can",
             })?;
-        let mapping = Mapping::new(file.as_fd(), len)
-            .map_err(|error| Error::os(name, format!("mmap ({len:#x} bytes)"), error))?;
-        Ok((Self { tap: None, mapping, file }, info))
+        let mapping = map(name, &file, len, caps, opening)?;
+
+        let is_claimed = opening.exclusive != Exclusive::Promise;
+        let lent = match is_claimed && caps.flags & abi::CAP_LENT != 0 {
+            true => Some(
+                LentPage::new(file.as_fd())
+                    .map_err(|error| Error::os(name, "mmap of the count of lent parts", error))?,
+            ),
+            false => None,
+        };
+        // Without that page only the module's own syncs are remembered.
+        let route = match is_claimed && lent.is_none() {
+            true => Route::Backing,
+            false => direct_route(name, info, caps, is_cached, opening.own_maintenance)?,
+        };
+        let line = usize::try_from(caps.cache_alignment)
+            .ok()
+            .filter(|line| line.is_power_of_two())
+            .unwrap_or(USUAL_LINE);
+        let line = match route {
+            Route::Cache(cpu) => line.max(cpu.line()),
+            Route::Barrier | Route::Backing => line,
+        };
+        let has_batch = caps.flags & abi::CAP_SYNC_BATCH != 0;
+        let _created = opening.created.clone();
+        Ok(Opened {
+            kernel: Self { tap: None, mapping, file, has_batch, _created },
+            dma_addr: info.dma_addr,
+            is_coherent: info.is_coherent(),
+            line,
+            route,
+            lent,
+        })
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -64,37 +162,159 @@ impl Kernel {
         self.tap.is_some()
     }
 
-    pub(crate) fn sync_for_device(&self, name: &str, direction: Kind) -> Result<(), Error> {
-        let len = self.len() as u64;
-        ioctl::sync_for_device(self.file.as_fd(), direction, 0, len).map_err(|errno| {
-            Error::os(name, format!("sync for the device ({len:#x} bytes)"), errno)
-        })?;
-        if let Some(tap) = &self.tap {
-            tap.hand_over(0, self.len(), direction);
-        }
-        Ok(())
+    /// The file, if it takes many ranges at once and nothing else is to be done.
+    pub(crate) fn batch(&self) -> Option<BorrowedFd<'_>> {
+        (self.has_batch && self.tap.is_none()).then(|| self.file.as_fd())
     }
 
-    pub(crate) fn sync_for_cpu(&self, name: &str, direction: Kind) -> Result<(), Error> {
+    pub(crate) fn hand_over(&self, offset: usize, len: usize, direction: Kind) {
         if let Some(tap) = &self.tap {
-            tap.take_back(0, self.len());
+            tap.hand_over(offset, len, direction);
         }
-        let len = self.len() as u64;
-        ioctl::sync_for_cpu(self.file.as_fd(), direction, 0, len)
+    }
+
+    pub(crate) fn share(&self, offset: usize, len: usize) {
+        if let Some(tap) = &self.tap {
+            tap.share(offset, len);
+        }
+    }
+
+    pub(crate) fn take_back(&self, offset: usize, len: usize) {
+        if let Some(tap) = &self.tap {
+            tap.take_back(offset, len);
+        }
+    }
+
+    pub(crate) fn sync_for_device(
+        &self,
+        name: &str,
+        offset: usize,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        ioctl::sync_for_device(self.file.as_fd(), direction, offset as u64, len as u64).map_err(
+            |errno| Error::os(name, format!("sync for the device ({len:#x} bytes)"), errno),
+        )
+    }
+
+    pub(crate) fn sync_for_cpu(
+        &self,
+        name: &str,
+        offset: usize,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64)
             .map_err(|errno| Error::os(name, format!("sync for the CPU ({len:#x} bytes)"), errno))
+    }
+
+    pub(crate) fn export(&self, name: &str, offset: usize, len: usize) -> Result<OwnedFd, Error> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        ioctl::export(self.file.as_fd(), flags, offset as u64, len as u64)
+            .map(|(fd, _)| fd)
+            .map_err(|errno| {
+                Error::os(name, format!("export ({len:#x} bytes at {offset:#x})"), errno)
+            })
     }
 }
 
-fn open_file(name: &str) -> Result<File, Error> {
+/// What a handover takes where the module need not be told of it.
+fn direct_route(
+    name: &str,
+    info: DevInfo,
+    caps: Caps,
+    is_cached: bool,
+    own_maintenance: bool,
+) -> Result<Route, Error> {
+    if !is_cached || info.is_coherent() {
+        return Ok(Route::Barrier);
+    }
+    let cpu = Cpu::new();
+    if own_maintenance && cpu.is_none() {
+        let what = "this CPU lets no program maintain its cache; open it without that option";
+        return Err(Error::Unsupported { name: name.into(), what });
+    }
+    Ok(match cpu {
+        Some(cpu) if own_maintenance || caps.flags & abi::CAP_USER_SYNC != 0 => Route::Cache(cpu),
+        _ => Route::Backing,
+    })
+}
+
+fn exclude_others(name: &str, file: &File, exclusive: Exclusive) -> Result<(), Error> {
+    let adopt = match exclusive {
+        Exclusive::Claim => false,
+        Exclusive::Adopt => true,
+        Exclusive::Promise => {
+            return match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Ok(()),
+                Err(Errno::WOULDBLOCK) => Err(Error::Busy { name: name.into() }),
+                Err(errno) => Err(Error::os(name, "flock", errno)),
+            };
+        }
+    };
+    ioctl::claim(file.as_fd(), adopt).map_err(|errno| claim_error(name, errno))
+}
+
+/// Maps the buffer in the mode that is asked for, or not at all.
+fn map(
+    name: &str,
+    file: &File,
+    len: usize,
+    caps: Caps,
+    opening: &Opening,
+) -> Result<Mapping, Error> {
+    let fd = file.as_fd();
+    let mmap = || {
+        Mapping::new(fd, len)
+            .map_err(|error| Error::os(name, format!("mmap ({len:#x} bytes)"), error))
+    };
+    if caps.flags & abi::CAP_MAP_MODE != 0 {
+        ioctl::set_map_mode(fd, opening.map_mode).map_err(|errno| match errno {
+            Errno::OPNOTSUPP => Error::Unsupported {
+                name: name.into(),
+                what: "this memory cannot be mapped in that mode; a no-map region has no cache",
+            },
+            errno => Error::os(name, format!("ioctl SET_MAP_MODE {}", opening.map_mode), errno),
+        })?;
+        return mmap();
+    }
+
+    // The mode of the whole device decides, when it is mapped.
+    let failed = |what: &'static str| move |errno| Error::os(name, what, errno);
+    let before = ioctl::sync_settings(fd).map_err(failed("ioctl GET_SYNC"))?;
+    let mode = before.flags >> abi::SYNC_MODE_SHIFT & 0xff;
+    let set = |mode: u64| {
+        // Direction 3 leaves it, size 0 too; an offset is always stored.
+        let flags = 3 << abi::SYNC_DIRECTION_SHIFT | mode << abi::SYNC_MODE_SHIFT;
+        ioctl::set_sync_settings(fd, SyncArgs { flags, size: 0, offset: before.offset })
+            .map_err(failed("ioctl SET_SYNC"))
+    };
+    match opening.sync_mode {
+        // Modes 5 to 7 concern files without O_SYNC, too.
+        0 if mode < 5 => mmap(),
+        // 0 would leave the mode as it is; 4 maps with cache, whatever O_SYNC is.
+        wanted => {
+            set(if wanted == 0 { 4 } else { wanted })?;
+            let mapping = mmap();
+            set(mode)?;
+            mapping
+        }
+    }
+}
+
+fn open_file(name: &str, sync: bool) -> Result<File, Error> {
     if name.is_empty() || name.contains('/') {
         let what = "not a buffer's name: give it as in /dev, without a path, like udmabuf0";
         return Err(Error::Unsupported { name: name.into(), what });
     }
     let path = PathBuf::from("/dev").join(name);
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mut flags = OFlags::RDWR | OFlags::CLOEXEC;
+    flags.set(OFlags::SYNC, sync);
     match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
         Ok(fd) => Ok(fd.into()),
-        Err(Errno::NOENT) => Err(Error::NotFound { name: name.into(), path, cure: cure(name) }),
+        Err(Errno::NOENT) => {
+            Err(Error::NotFound { name: name.into(), path, cure: cure(name).into() })
+        }
         Err(Errno::ACCESS | Errno::PERM) => {
             Err(Error::PermissionDenied { name: name.into(), path })
         }
@@ -126,13 +346,14 @@ fn cure(name: &str) -> String {
 }
 
 fn claim_error(name: &str, errno: Errno) -> Error {
-    let name = name.to_owned();
+    let name = name.into();
     match errno {
         Errno::BUSY => Error::Busy { name },
         Errno::OWNERDEAD => Error::StillDeviceOwned { name },
         Errno::NOTTY => Error::Unsupported {
             name,
-            what: "not a DMA buffer of a module with exclusive claims; load the u-dma-buf.ko of this project",
+            what: "not a DMA buffer of a module with exclusive claims; load the u-dma-buf.ko of this \
+                   project, or use `OpenOptions::open_unclaimed`",
         },
         errno => {
             Error::Os { operation: "ioctl CLAIM".into(), name, source: io::Error::from(errno) }

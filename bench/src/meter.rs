@@ -1,0 +1,71 @@
+//! Measures and prints: `row PROGRAM OPERATION X UNIT-OF-X NANOSECONDS`,
+//! separated by tabs.
+
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_micros(300);
+const ROUND_MAX: u32 = 2000;
+/// An operation that takes longer is not repeated: few things disturb it.
+const LONG: Duration = Duration::from_millis(20);
+
+/// Nanoseconds for one `operation` in the best of several rounds, after one to
+/// warm up. Where the clock counts instructions, as in QEMU with `-icount
+/// shift=0`, that is instructions.
+///
+/// # Errors
+/// Those of the operation.
+pub(crate) fn cost<E>(mut operation: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    let mut round = |count: u32| {
+        let start = Instant::now();
+        for _ in 0..count {
+            operation()?;
+        }
+        Ok(start.elapsed())
+    };
+    round(1)?;
+    let once = round(1)?;
+    let count = u32::try_from(ROUND.as_nanos() / once.as_nanos().max(1)).unwrap_or(ROUND_MAX);
+    let count = count.clamp(1, ROUND_MAX);
+    let mut least = once.as_secs_f64() * 1e9;
+    for _ in 0..if once > LONG { 0 } else { ROUNDS } {
+        least = least.min(round(count)?.as_secs_f64() * 1e9 / f64::from(count));
+    }
+    Ok(least)
+}
+
+/// Nanoseconds for one of `N` accesses in a row, without the loop around them:
+/// `one` does it once, `many` N times.
+pub(crate) fn cost_of_each<const N: u32>(one: impl Fn(), many: impl Fn()) -> f64 {
+    let cost = |operation: &dyn Fn()| {
+        cost(|| {
+            operation();
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .unwrap_or_else(|never| match never {})
+    };
+    (cost(&many) - cost(&one)) / f64::from(N - 1)
+}
+
+/// What `x` counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum X {
+    /// Nothing: the operation has no size.
+    None,
+    /// Bytes.
+    Bytes(usize),
+}
+
+/// Prints a measurement of the crates.
+pub(crate) fn row(operation: &str, x: X, cost: f64) {
+    row_of("SDK", operation, x, cost);
+}
+
+/// Prints a measurement of something else.
+pub(crate) fn row_of(program: &str, operation: &str, x: X, cost: f64) {
+    let (x, unit) = match x {
+        X::None => (0, ""),
+        X::Bytes(bytes) => (bytes, "B"),
+    };
+    println!("row\t{program}\t{operation}\t{x}\t{unit}\t{cost:.2}");
+}

@@ -1,0 +1,168 @@
+//! Puts measurements side by side: a table, and a drawing of cost against size.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::svg::{self, Panel};
+
+/// What the SDK is compared with.
+const YARDSTICK: &str = "C";
+const SDK: &str = "SDK";
+const NOTHING: &str = "a system call that does nothing";
+/// From so many sizes on, an operation is drawn.
+const CURVE: usize = 3;
+
+/// The costs of one operation: for each size, of each program.
+#[derive(Debug)]
+struct Operation {
+    name: String,
+    unit: String,
+    costs: BTreeMap<u64, BTreeMap<String, f64>>,
+}
+
+/// Reads the measurements, prints the table and writes `DIRECTORY/cost.svg`.
+pub(crate) fn report(unit: &str, directory: &Path) -> Result<()> {
+    let operations = parse(&io::read_to_string(io::stdin())?)?;
+    print_table(&operations, unit);
+
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    let path = directory.join("cost.svg");
+    let panels: Vec<_> = operations.iter().filter_map(|operation| panel(operation, unit)).collect();
+    fs::write(&path, svg::draw(&panels)).with_context(|| path.display().to_string())?;
+    println!("\ncost against size: {}", path.display());
+    Ok(())
+}
+
+/// In the order in which the operations first appear. Other lines are skipped.
+fn parse(text: &str) -> Result<Vec<Operation>> {
+    let mut operations: Vec<Operation> = Vec::new();
+    for line in text.lines() {
+        let fields: Vec<_> = line.trim_end().split('\t').collect();
+        let ["row", program, name, x, unit, cost] = fields[..] else {
+            continue;
+        };
+        let x = x.parse().with_context(|| line.to_owned())?;
+        let cost = cost.parse().with_context(|| line.to_owned())?;
+        let at = operations.iter().position(|operation| operation.name == name);
+        let at = at.unwrap_or_else(|| {
+            let costs = BTreeMap::new();
+            operations.push(Operation { name: name.into(), unit: unit.into(), costs });
+            operations.len() - 1
+        });
+        operations[at].costs.entry(x).or_default().insert(program.into(), cost);
+    }
+    ensure!(!operations.is_empty(), "no measurement to report");
+    Ok(operations)
+}
+
+fn print_table(operations: &[Operation], unit: &str) {
+    let nothing = operations
+        .iter()
+        .find(|operation| operation.name == NOTHING)
+        .and_then(|operation| operation.costs.get(&0)?.get(SDK).copied());
+    println!("| {unit} | size | {YARDSTICK} | {SDK} | {SDK} / {YARDSTICK} | do-nothing calls |");
+    println!("|---|--:|--:|--:|--:|--:|");
+    for operation in operations {
+        for (&x, costs) in &operation.costs {
+            let size =
+                if operation.unit.is_empty() { String::new() } else { size(x, &operation.unit) };
+            let (c, sdk) = (costs.get(YARDSTICK).copied(), costs.get(SDK).copied());
+            let ratio = |by: Option<f64>, digits| {
+                sdk.zip(by).map_or(String::new(), |(sdk, by)| format!("{:.digits$}", sdk / by))
+            };
+            println!(
+                "| {} | {size} | {} | {} | {} | {} |",
+                operation.name,
+                c.map_or(String::new(), number),
+                sdk.map_or(String::new(), number),
+                ratio(c, 3),
+                ratio(nothing, 1),
+            );
+            for (program, cost) in costs {
+                if program != YARDSTICK && program != SDK {
+                    let against = sdk.map_or(String::new(), |sdk| format!("{:.3}", sdk / cost));
+                    println!("| … {program} | {size} | {} | | {against} | |", number(*cost));
+                }
+            }
+        }
+    }
+}
+
+/// With as many digits as mean something.
+fn number(cost: f64) -> String {
+    if cost < 100.0 {
+        format!("{cost:.1}")
+    } else {
+        let digits = format!("{cost:.0}");
+        let mut text = String::new();
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i) % 3 == 0 {
+                text.push(',');
+            }
+            text.push(digit);
+        }
+        text
+    }
+}
+
+/// `64 KiB`, `16 parts`
+pub(crate) fn size(x: u64, unit: &str) -> String {
+    if unit != "B" {
+        return format!("{x} {unit}");
+    }
+    let (mut x, mut prefixes) = (x, ["", "Ki", "Mi", "Gi"].into_iter().peekable());
+    let mut prefix = prefixes.next();
+    while x >= 1024 && x % 1024 == 0 && prefixes.peek().is_some() {
+        x /= 1024;
+        prefix = prefixes.next();
+    }
+    format!("{x} {}B", prefix.unwrap_or_default())
+}
+
+fn panel(operation: &Operation, unit: &str) -> Option<Panel> {
+    if operation.costs.len() < CURVE {
+        return None;
+    }
+    let mut series: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for (&x, costs) in &operation.costs {
+        for (program, &cost) in costs {
+            series.entry(program).or_default().push((x as f64, cost));
+        }
+    }
+    Some(Panel {
+        title: operation.name.clone(),
+        x_unit: operation.unit.clone(),
+        y_unit: unit.into(),
+        series: series.into_iter().map(|(program, points)| (program.into(), points)).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{number, parse, size};
+
+    #[test]
+    fn measurements_come_together() {
+        let text = "noise\nrow\tC\tcopy\t64\tB\t1000.00\r\nrow\tSDK\tcopy\t64\tB\t990.50\n";
+        let operations = parse(text).unwrap();
+        assert_eq!(operations.len(), 1);
+        let costs: Vec<_> = operations[0].costs[&64].values().copied().collect();
+        assert_eq!(costs, [1000.0, 990.5]);
+        assert!(parse("nothing of interest\n").is_err());
+        assert!(parse("row\tC\tcopy\tmany\tB\t1\n").is_err());
+    }
+
+    #[test]
+    fn figures_as_people_read_them() {
+        assert_eq!(number(1.04), "1.0");
+        assert_eq!(number(2156.2), "2,156");
+        assert_eq!(number(123.0), "123");
+        assert_eq!(number(1_234_567.0), "1,234,567");
+        assert_eq!(size(64, "B"), "64 B");
+        assert_eq!(size(1 << 20, "B"), "1 MiB");
+        assert_eq!(size(5 << 30, "B"), "5 GiB");
+        assert_eq!(size(4096 + 64, "B"), "4160 B");
+        assert_eq!(size(16, "parts"), "16 parts");
+    }
+}

@@ -1,0 +1,158 @@
+//! Handing over, or taking back, many parts at once: one system call for as many
+//! parts of a buffer as follow each other, where it takes one at all.
+
+use udmabuf_sys::{
+    abi::{SYNC_FOR_CPU, SYNC_FOR_DEVICE, SyncRange},
+    ioctl,
+};
+
+use crate::{Error, barrier, direction::Kind, memory::Memory, part::Part};
+
+/// A part on its way from one owner to the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Loan<'a> {
+    pub(crate) part: &'a Part,
+    pub(crate) direction: Kind,
+    pub(crate) is_shared: bool,
+}
+
+/// Something that calls a function with each of its parts, in the same order
+/// each time, until one fails.
+pub trait Each {
+    fn each<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ToDevice,
+    ToCpu,
+}
+
+/// Ranges in one system call.
+const RANGES: usize = 64;
+
+/// All parts are the device's from here on, or, on failure, none.
+pub(crate) fn sync_for_device(parts: &impl Each) -> Result<(), Error> {
+    sync(parts, Way::ToDevice)
+}
+
+/// All parts are the CPU's from here on, or, on failure, none.
+pub(crate) fn sync_for_cpu(parts: &impl Each) -> Result<(), Error> {
+    sync(parts, Way::ToCpu)
+}
+
+/// Parts that no device was told of are the CPU's from here on, whatever fails:
+/// the bytes are right, as nobody but the CPU has written them, and what fails
+/// concerns only what is remembered of the handover.
+pub(crate) fn call_back(parts: &impl Each) {
+    let _ = parts.each(&mut |loan| {
+        let _ = take_back(loan);
+        Ok(())
+    });
+}
+
+fn take_back(loan: Loan<'_>) -> Result<(), Error> {
+    match loan.is_shared {
+        true => loan.part.end_share(),
+        false => loan.part.sync_for_cpu(loan.direction),
+    }
+}
+
+fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
+    let mut batch = Batch::new(way);
+    let mut result = Ok(());
+    let _ = parts.each(&mut |loan| {
+        if result.is_ok() {
+            result = batch.add(loan);
+        } else if way == Way::ToCpu && loan.part.memory().is_emulated() {
+            let _ = take_back(loan); // an emulated device is locked out of all of them
+        }
+        Ok(())
+    });
+    result = result.and_then(|()| batch.flush());
+    if result.is_ok() {
+        return result;
+    }
+
+    // Whoever calls again starts from where this began: the module counts what
+    // is handed over, and what is taken back. The emulator does not.
+    let mut left = batch.done;
+    let mut back = Batch::new(if way == Way::ToDevice { Way::ToCpu } else { Way::ToDevice });
+    let undone = parts.each(&mut |loan| {
+        let was_done = left != 0;
+        left = left.saturating_sub(1);
+        match was_done && (way == Way::ToDevice || !loan.part.memory().is_emulated()) {
+            true => back.add(loan),
+            false => Ok(()),
+        }
+    });
+    let _ = undone.and_then(|()| back.flush());
+    result
+}
+
+/// Ranges of one buffer that wait for the system call.
+struct Batch<'a> {
+    way: Way,
+    memory: Option<&'a Memory>,
+    ranges: [SyncRange; RANGES],
+    waiting: usize,
+    /// Parts that are synced: the first so many.
+    done: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(way: Way) -> Self {
+        let ranges = [SyncRange { offset: 0, size: 0, command: 0, direction: 0 }; RANGES];
+        Self { way, memory: None, ranges, waiting: 0, done: 0 }
+    }
+
+    fn add(&mut self, loan: Loan<'a>) -> Result<(), Error> {
+        let memory = loan.part.memory();
+        if memory.batch().is_none() {
+            self.flush()?;
+            match self.way {
+                Way::ToDevice if loan.is_shared => loan.part.share(false)?,
+                Way::ToDevice => loan.part.sync_for_device(loan.direction)?,
+                Way::ToCpu => take_back(loan)?,
+            }
+            self.done += 1;
+            return Ok(());
+        }
+        if self.waiting == RANGES || self.memory.is_some_and(|other| !std::ptr::eq(other, memory)) {
+            self.flush()?;
+        }
+        self.memory = Some(memory);
+        let command = if self.way == Way::ToDevice { SYNC_FOR_DEVICE } else { SYNC_FOR_CPU };
+        if let Some(range) = self.ranges.get_mut(self.waiting) {
+            #[allow(clippy::cast_possible_truncation, reason = "both are small constants")]
+            let [command, direction] = [command, loan.direction as u64].map(|code| code as u32);
+            let (offset, size) = (loan.part.offset() as u64, loan.part.len() as u64);
+            *range = SyncRange { offset, size, command, direction };
+            self.waiting += 1;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some((memory, file)) =
+            self.memory.take().and_then(|memory| Some((memory, memory.batch()?)))
+        else {
+            return Ok(());
+        };
+        let ranges = self.ranges.get(..self.waiting).unwrap_or_default();
+        if self.way == Way::ToCpu {
+            barrier::after_device();
+        }
+        ioctl::sync_batch(file, ranges).map_err(|errno| {
+            Error::os(&memory.name, format!("sync of {} parts", ranges.len()), errno)
+        })?;
+        if self.way == Way::ToDevice {
+            barrier::before_device();
+        }
+        self.done += std::mem::take(&mut self.waiting);
+        Ok(())
+    }
+}
