@@ -144,7 +144,7 @@ int udb_region_alloc(struct udb_buffer *buf, const struct udb_spec *spec,
 	return 0;
 
 err_segments:
-	kvfree(mem->segments);
+	kfree(mem->segments);
 	mem->segments = NULL;
 err_memory:
 	dma_free_attrs(buf->dev, mem->size, mem->uncached, mem->dma_addr,
