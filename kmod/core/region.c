@@ -11,6 +11,7 @@
 #include <linux/ioport.h>
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
+#include <linux/slab.h>
 
 #include "udb.h"
 
