@@ -190,6 +190,9 @@ static int udb_alloc_block(struct device *dev, struct udb_memory *mem)
 			       GFP_KERNEL | __GFP_NOWARN);
 	if (!page)
 		return -ENOMEM;
+	/* Never so; but debugging wants each mapping to be asked. */
+	if (dma_mapping_error(dev, mem->dma_addr))
+		return -EIO;
 	mem->kind = UDB_MEMORY_BLOCK;
 	ret = udb_memory_set_block(mem, page_to_phys(page));
 	if (ret)

@@ -21,6 +21,7 @@ mod random;
 mod raw;
 mod regions;
 mod sync;
+mod uio;
 mod zdma;
 
 use std::{
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["unplugged", name] => uio::unplugged_in_flight(name),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
@@ -70,6 +72,7 @@ fn run(board: &str) -> ExitCode {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    run.test("uio lookups", uio::lookups);
 
     sync::tests(run, PAIR[0]);
     claims::tests(run, PAIR[0]);
@@ -87,11 +90,16 @@ fn run(board: &str) -> ExitCode {
 
     match board {
         "versal" => {
+            run.test("uio unbound", uio::unbound);
             run.test("zdma copies", || zdma::copies(PAIR));
             run.test("zdma refusals", || zdma::refusals(PAIR));
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
         }
         _ => {
+            run.test("uio interrupts", uio::interrupts);
+            run.test("uio signalled", uio::signalled);
+            run.test("uio unplugged", uio::unplugged);
+            run.test("edu unplugged", || uio::unplugged_under_a_transfer(PAIR));
             run.test("edu moves data", || edu::moves_data(PAIR));
             if board != "x86_64" {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
