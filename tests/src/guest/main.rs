@@ -5,6 +5,7 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod claims;
+mod commands;
 mod copying;
 mod edu;
 mod errors;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["open", name] => errors::open_and_report(name),
+        ["commands", name] => commands::report(name),
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
@@ -70,6 +72,10 @@ fn run(board: &str) -> ExitCode {
     run.test("zeroed", || module::zeroed(PAIR[0]));
     run.test("ranges", || module::ranges(PAIR[0]));
     run.test("mapping", || module::mapping(PAIR[0]));
+    run.test("commands", || commands::every(PAIR[0]));
+    if board == "x86_64" {
+        run.test("commands of 32 bits", || commands::from_32_bits(PAIR[0]));
+    }
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
@@ -82,7 +88,7 @@ fn run(board: &str) -> ExitCode {
     memory_types::tests(run, pairs);
     copying::tests(run, PAIR[0]);
     pinned::tests(run, PAIR[0]);
-    if board == "arm64" {
+    if board.starts_with("arm") {
         regions::tests(run);
     }
     if board != "versal" {
