@@ -309,10 +309,11 @@ out:
 void udb_buffer_retire(struct udb_buffer *buf)
 {
 	udb_revoke(buf);
-	udb_minor_publish(buf->minor, NULL);
-	device_unregister(buf->sys_dev);
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+	udb_minor_publish(buf->minor, NULL);
+	/* Who sees it gone finds nothing of it left. */
+	device_unregister(buf->sys_dev);
 	udb_wait_unpinned(buf);
 	udb_memory_vunmap(&buf->memory, buf->vaddr);
 	udb_memory_free(buf);

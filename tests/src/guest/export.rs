@@ -305,8 +305,7 @@ fn removed() -> Result<String> {
     let file = open(made.name)?;
     let dma_buf = export(&file, OFlags::RDWR, 4096, 4096)?;
     peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
-    thread::scope(|scope| {
-        let remover = scope.spawn(|| unbind(made.name));
+    let mut removed = || {
         let start = Instant::now();
         while fs::exists(format!("{CLASS}/{}", made.name))? {
             ensure!(start.elapsed() < Duration::from_secs(10), "the device file stays");
@@ -324,10 +323,18 @@ fn removed() -> Result<String> {
             ensure!(start.elapsed() < Duration::from_secs(30), "nothing in the log");
             thread::sleep(Duration::from_millis(200));
         }
-        ensure!(!remover.is_finished(), "removed under an importer");
         ensure!(peek(0)? == 5, "the memory is gone");
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| unbind(made.name));
+        let outcome = removed();
+        let waits = !remover.is_finished();
+        // In any case, or the scope would wait for ever.
         peer_must("detach")?;
         remover.join().ok().context("panicked")??;
+        outcome?;
+        ensure!(waits, "removed under an importer");
         let late = peer(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
         ensure!(late == Errno::NODEV.raw_os_error(), "attached after removal: errno {late}");
         anyhow::Ok(())
