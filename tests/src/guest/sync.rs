@@ -30,11 +30,16 @@ const FOR_CPU: u32 = 1;
 const FOR_DEVICE: u32 = 3;
 
 pub(crate) fn tests(run: &mut Tests, name: &str) {
+    ioctls(run, name);
+    run.test("fault 23 a long sync", long_sync);
+}
+
+/// Which a program of another word size makes, too.
+pub(crate) fn ioctls(run: &mut Tests, name: &str) {
     run.test("batch", || batch(name));
     run.test("counters, fdinfo, trace", || observed(name));
     run.test("fault 04 ranges that wrap", || wrapping(name));
     run.test("fault 15 many callers at once", || many_callers(name));
-    run.test("fault 23 a long sync", long_sync);
     run.test("fault 24 arguments", || arguments(name));
 }
 
