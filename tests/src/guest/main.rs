@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
+        ["interfaces", name] => interfaces(name),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -78,7 +79,7 @@ fn run(board: &str) -> ExitCode {
     sync::tests(run, PAIR[0]);
     claims::tests(run, PAIR[0]);
     manager::tests(run);
-    export::tests(run, PAIR[0]);
+    export::tests(run, board, PAIR[0]);
     memory_types::tests(run, pairs);
     copying::tests(run, PAIR[0]);
     pinned::tests(run, PAIR[0]);
@@ -121,6 +122,15 @@ fn run(board: &str) -> ExitCode {
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
     println!("guest finished");
+    if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// In a program of another word size, on the same kernel.
+fn interfaces(name: &str) -> ExitCode {
+    let mut tests = Tests { failed: false };
+    sync::ioctls(&mut tests, name);
+    claims::tests(&mut tests, name);
+    export::ioctls(&mut tests, name);
     if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
