@@ -5,16 +5,23 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod claims;
+mod copying;
 mod edu;
 mod errors;
 mod export;
 mod manager;
+mod map;
+mod memory_types;
 mod module;
 mod ownership;
+mod parent;
+mod pinned;
 mod programs;
 mod random;
 mod raw;
+mod regions;
 mod sync;
+mod uio;
 mod zdma;
 
 use std::{
@@ -38,6 +45,7 @@ fn main() -> ExitCode {
         ["abandon", name] => ownership::abandon(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["unplugged", name] => uio::unplugged_in_flight(name),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
 fn run(board: &str) -> ExitCode {
     let mut tests = Tests { failed: false };
     let run = &mut tests;
+    let pairs = if board == "arm64" { &[PAIR, COHERENT_PAIR][..] } else { &[PAIR] };
 
     run.test("module not loaded", errors::not_loaded);
     run.test("failed load", module::failed_load);
@@ -63,19 +72,34 @@ fn run(board: &str) -> ExitCode {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    run.test("uio lookups", uio::lookups);
 
     sync::tests(run, PAIR[0]);
     claims::tests(run, PAIR[0]);
     manager::tests(run);
     export::tests(run, PAIR[0]);
+    memory_types::tests(run, pairs);
+    copying::tests(run, PAIR[0]);
+    pinned::tests(run, PAIR[0]);
+    if board == "arm64" {
+        regions::tests(run);
+    }
+    if board != "versal" {
+        parent::tests(run, board, PAIR);
+    }
 
     match board {
         "versal" => {
+            run.test("uio unbound", uio::unbound);
             run.test("zdma copies", || zdma::copies(PAIR));
             run.test("zdma refusals", || zdma::refusals(PAIR));
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
         }
         _ => {
+            run.test("uio interrupts", uio::interrupts);
+            run.test("uio signalled", uio::signalled);
+            run.test("uio unplugged", uio::unplugged);
+            run.test("edu unplugged", || uio::unplugged_under_a_transfer(PAIR));
             run.test("edu moves data", || edu::moves_data(PAIR));
             if board != "x86_64" {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));

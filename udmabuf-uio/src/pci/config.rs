@@ -7,6 +7,8 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
+use rustix::io::Errno;
+
 use super::PciDevice;
 use crate::{
     Error,
@@ -55,7 +57,10 @@ impl Config {
             // The read comes back only after the write has reached the device.
             self.file.read_exact_at(&mut [0], LOW)
         };
-        set().map_err(self.handle.error("setting bus mastering"))
+        set().map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NODEV) => self.handle.removed(),
+            _ => self.handle.error("setting bus mastering")(error),
+        })
     }
 }
 
