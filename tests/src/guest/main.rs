@@ -4,6 +4,7 @@
 //!
 //! It starts itself again in other roles, for what takes another process.
 
+mod allocations;
 mod claims;
 mod edu;
 mod errors;
@@ -14,6 +15,7 @@ mod ownership;
 mod programs;
 mod random;
 mod raw;
+mod sdk;
 mod sync;
 mod zdma;
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["open", name] => errors::open_and_report(name),
         ["abandon", name] => ownership::abandon(name),
+        ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
         ["lend", name] => claims::lend(name),
@@ -68,6 +71,8 @@ fn run(board: &str) -> ExitCode {
     claims::tests(run, PAIR[0]);
     manager::tests(run);
     export::tests(run, PAIR[0]);
+
+    sdk::tests(run, PAIR[0], (board != "x86_64").then_some(COHERENT_PAIR));
 
     match board {
         "versal" => {
