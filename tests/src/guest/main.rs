@@ -4,6 +4,7 @@
 //!
 //! It starts itself again in other roles, for what takes another process.
 
+mod allocations;
 mod claims;
 mod copying;
 mod edu;
@@ -20,6 +21,7 @@ mod programs;
 mod random;
 mod raw;
 mod regions;
+mod sdk;
 mod sync;
 mod uio;
 mod zdma;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["open", name] => errors::open_and_report(name),
         ["abandon", name] => ownership::abandon(name),
+        ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
@@ -89,6 +92,8 @@ fn run(board: &str) -> ExitCode {
     if board != "versal" {
         parent::tests(run, board, PAIR);
     }
+
+    sdk::tests(run, PAIR[0], (board != "x86_64").then_some(COHERENT_PAIR));
 
     match board {
         "versal" => {
