@@ -109,7 +109,7 @@ impl Interrupt {
     /// deadline passed, more than 1 only if the kernel does not mask it.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Interrupted`], [`Error::Removed`]
     pub fn wait(&mut self, deadline: impl Into<Option<Instant>>) -> Result<u32, Error> {
         self.arm()?.wait(deadline)
     }
@@ -118,7 +118,7 @@ impl Interrupt {
     /// for it already, it fires at once.
     ///
     /// # Errors
-    /// [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Removed`]
     pub fn arm(&mut self) -> Result<Armed<'_>, Error> {
         self.set_masked(false)?;
         Ok(Armed { interrupt: self, fired: false })

@@ -31,7 +31,7 @@ impl Armed<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Removed`]
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O, as everything of tokio's.
