@@ -135,6 +135,8 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 		return ERR_PTR(-ENOMEM);
 	kref_init(&buf->ref);
 	init_rwsem(&buf->life);
+	mutex_init(&buf->opening);
+	buf->zero_between_users = spec->zero_between_users;
 	spin_lock_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->bound);
 	buf->own = own;

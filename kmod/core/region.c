@@ -11,6 +11,7 @@
 #include <linux/ioport.h>
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
+#include <linux/slab.h>
 
 #include "udb.h"
 
@@ -144,7 +145,7 @@ int udb_region_alloc(struct udb_buffer *buf, const struct udb_spec *spec,
 	return 0;
 
 err_segments:
-	kvfree(mem->segments);
+	kfree(mem->segments);
 	mem->segments = NULL;
 err_memory:
 	dma_free_attrs(buf->dev, mem->size, mem->uncached, mem->dma_addr,

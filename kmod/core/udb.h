@@ -9,7 +9,8 @@
  * udb_leave(). That section takes no user memory (a page fault there would
  * enter again, below mmap_lock) and is short: removal waits for it.
  *
- * Lock order: mmap_lock or a dma-buf's locks, udb_buffer.life, udb_buffer.lock.
+ * Lock order: udb_buffer.opening, mmap_lock or a dma-buf's locks, udb_buffer.life,
+ * udb_buffer.lock.
  */
 #ifndef UDB_H
 #define UDB_H
@@ -18,6 +19,7 @@
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
@@ -145,6 +147,11 @@ struct udb_buffer {
 	unsigned int mmap_mode;		/* UDB_MMAP_* */
 	bool coherent;
 	bool cache_emptied;		/* mmap.c */
+	bool zero_between_users;
+
+	struct mutex opening;		/* for both; above life */
+	unsigned int files;		/* open ones */
+	bool used;			/* by one before */
 
 	/* At the device, by who had no claim or died with one; see claim.c. */
 	bool astray;
@@ -240,6 +247,7 @@ void udb_parent_exit(void);
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
 void udb_memory_free(struct udb_buffer *buf);
+int udb_memory_zero(struct udb_buffer *buf);
 int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
 void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size);

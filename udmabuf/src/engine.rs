@@ -5,6 +5,7 @@
 use std::{
     error::Error as StdError,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
     time::Instant,
 };
 
@@ -93,6 +94,21 @@ pub unsafe trait Engine {
     /// # Errors
     /// The interrupt cannot be waited for.
     fn park(&mut self, deadline: Instant) -> Result<(), Self::Error>;
+
+    /// Sees to it that `waker` is woken when the engine's interrupt fires, for a
+    /// transfer that is [awaited](crate::Transfer#async). It may be woken early,
+    /// and what was registered before need not be woken any more.
+    ///
+    /// The default wakes it at once, so the transfer is polled over and over:
+    /// right, but busy. A driver that can have its interrupt watched (by the
+    /// executor, or a thread of its own) does better.
+    ///
+    /// # Errors
+    /// The interrupt cannot be watched.
+    fn register(&mut self, waker: &Waker) -> Result<(), Self::Error> {
+        waker.wake_by_ref();
+        Ok(())
+    }
 
     /// Stops the transfer, blocking until the device accesses memory no more.
     /// Stopping an idle engine succeeds.

@@ -164,7 +164,7 @@ pub(crate) use cpu::Cpu;
 
 impl Cpu {
     /// Cleans `len` mapped bytes at `start`, before the device gets them.
-    #[inline]
+    #[inline(never)] // long, and a call is nothing to it
     pub(crate) fn sync_for_device(mut self, start: NonNull<u8>, len: usize) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         for_device(&mut self, start, len, line);
@@ -172,7 +172,7 @@ impl Cpu {
 
     /// Drops the lines of `len` mapped bytes at `start`, after the device has
     /// had them.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn sync_for_cpu(mut self, start: NonNull<u8>, len: usize, direction: Kind) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         for_cpu(&mut self, start, len, line, direction);

@@ -3,17 +3,17 @@
 
 mod dma_buf;
 mod kernel;
+mod lent;
 
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
     ptr::NonNull,
-    sync::atomic::Ordering::Relaxed,
 };
 
 pub(crate) use dma_buf::DmaBuf;
 pub(crate) use kernel::{Exclusive, Kernel, Opening};
+use lent::Lent;
 use rustix::io::Errno;
-use udmabuf_sys::map::LentPage;
 
 use crate::{
     Error, barrier,
@@ -47,12 +47,11 @@ pub(crate) struct Memory {
     pub(crate) is_coherent: bool,
     /// Whether it can be synced only as a whole.
     pub(crate) syncs_whole: bool,
-    /// Whether a sync is more than `route` says.
-    is_indirect: bool,
-    route: Route,
-    /// Counts the parts that are at the device, for whoever finds the buffer
-    /// after this process died.
-    lent: Option<LentPage>,
+    /// What a handover takes, if it is no more than this.
+    direct: Direct,
+    /// What it takes beside telling an emulated bus.
+    own: Direct,
+    lent: Option<Lent>,
     pub(crate) name: String,
     backing: Backing,
 }
@@ -62,13 +61,13 @@ pub(crate) const ALIGN: usize = 4096;
 
 /// How CPU and device come to see the same bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Route {
+pub(crate) enum Direct {
     /// They do: a barrier is all.
     Barrier,
     /// This program maintains its cache.
     Cache(Cpu),
     /// Whoever made the memory does it.
-    Backing,
+    No,
 }
 
 #[derive(Debug)]
@@ -94,8 +93,8 @@ impl Memory {
             line: opened.line,
             is_coherent: opened.is_coherent,
             syncs_whole: false,
-            is_indirect: matches!(opened.route, Route::Backing),
-            route: opened.route,
+            direct: opened.direct,
+            own: opened.direct,
             lent: opened.lent,
             name: name.into(),
             backing: Backing::Kernel(opened.kernel),
@@ -111,8 +110,8 @@ impl Memory {
             line: ALIGN,
             is_coherent: false,
             syncs_whole: true,
-            is_indirect: true,
-            route: Route::Backing,
+            direct: Direct::No,
+            own: Direct::No,
             lent: None,
             name,
             backing: Backing::DmaBuf(dma_buf),
@@ -127,8 +126,8 @@ impl Memory {
             line: cpu.cache_line(),
             is_coherent: cpu.is_coherent(),
             syncs_whole: false,
-            is_indirect: true,
-            route: Route::Backing,
+            direct: Direct::No,
+            own: Direct::No,
             lent: None,
             name: cpu.name().into(),
             backing: Backing::Emulated(cpu),
@@ -158,14 +157,14 @@ impl Memory {
             let what = "already on an emulated bus, or its bus addresses are taken there";
             return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
-        self.is_indirect = true;
+        self.direct = Direct::No;
         Ok(())
     }
 
     /// The file to which a sync of this memory is a range of a batch.
     pub(crate) fn batch(&self) -> Option<BorrowedFd<'_>> {
-        match (&self.backing, self.route) {
-            (Backing::Kernel(kernel), Route::Backing) => kernel.batch(),
+        match (&self.backing, self.own) {
+            (Backing::Kernel(kernel), Direct::No) => kernel.batch(),
             _ => None,
         }
     }
@@ -198,10 +197,10 @@ impl Memory {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        if self.is_indirect {
-            return self.indirect_for_device(start, len, direction);
+        match self.direct {
+            Direct::No => self.indirect_for_device(start, len, direction),
+            direct => self.direct_for_device(direct, start, len),
         }
-        self.direct_for_device(start, len)
     }
 
     /// What the device wrote to a part becomes visible to the CPU. On failure
@@ -213,10 +212,10 @@ impl Memory {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        if self.is_indirect {
-            return self.indirect_for_cpu(start, len, direction);
+        match self.direct {
+            Direct::No => self.indirect_for_cpu(start, len, direction),
+            direct => self.direct_for_cpu(direct, start, len, direction),
         }
-        self.direct_for_cpu(start, len, direction)
     }
 
     /// Lets the device in beside the CPU, whose mapping has a cache or not.
@@ -245,34 +244,42 @@ impl Memory {
     }
 
     #[inline]
-    fn direct_for_device(&self, start: NonNull<u8>, len: usize) -> Result<(), Error> {
-        if let Some(page) = &self.lent {
-            let lent = page.lent();
-            if lent.gone.load(Relaxed) != 0 {
+    fn direct_for_device(
+        &self,
+        direct: Direct,
+        start: NonNull<u8>,
+        len: usize,
+    ) -> Result<(), Error> {
+        if let Some(lent) = &self.lent {
+            if lent.is_gone() {
                 return Err(self.gone());
             }
-            // The barrier below puts it before the doorbell.
-            lent.parts.fetch_add(1, Relaxed);
+            lent.add();
         }
-        match self.route {
-            Route::Cache(cpu) => cpu.sync_for_device(start, len),
-            Route::Barrier | Route::Backing => barrier::before_device(),
+        match direct {
+            Direct::Cache(cpu) => cpu.sync_for_device(start, len),
+            Direct::Barrier | Direct::No => barrier::before_device(),
         }
         Ok(())
     }
 
     #[inline]
-    fn direct_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> Result<(), Error> {
-        let lent = self.lent.as_ref().map(LentPage::lent);
-        if lent.is_some_and(|lent| lent.gone.load(Relaxed) != 0) {
+    fn direct_for_cpu(
+        &self,
+        direct: Direct,
+        start: NonNull<u8>,
+        len: usize,
+        direction: Kind,
+    ) -> Result<(), Error> {
+        if self.lent.as_ref().is_some_and(Lent::is_gone) {
             return Err(self.gone()); // what is not mapped any more has no lines
         }
-        match self.route {
-            Route::Cache(cpu) => cpu.sync_for_cpu(start, len, direction),
-            Route::Barrier | Route::Backing => barrier::after_device(),
+        match direct {
+            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, direction),
+            Direct::Barrier | Direct::No => barrier::after_device(),
         }
-        if let Some(lent) = lent {
-            lent.parts.fetch_sub(1, Relaxed);
+        if let Some(lent) = &self.lent {
+            lent.subtract();
         }
         Ok(())
     }
@@ -292,12 +299,12 @@ impl Memory {
         let offset = self.offset(start);
         match &self.backing {
             Backing::Kernel(kernel) => {
-                match self.route {
-                    Route::Backing => {
+                match self.own {
+                    Direct::No => {
                         kernel.sync_for_device(&self.name, offset, len, direction)?;
                         barrier::before_device();
                     }
-                    _ => self.direct_for_device(start, len)?,
+                    own => self.direct_for_device(own, start, len)?,
                 }
                 kernel.hand_over(offset, len, direction);
             }
@@ -321,12 +328,12 @@ impl Memory {
         match &self.backing {
             Backing::Kernel(kernel) => {
                 kernel.take_back(offset, len);
-                match self.route {
-                    Route::Backing => {
+                match self.own {
+                    Direct::No => {
                         barrier::after_device();
                         kernel.sync_for_cpu(&self.name, offset, len, direction)?;
                     }
-                    _ => self.direct_for_cpu(start, len, direction)?,
+                    own => self.direct_for_cpu(own, start, len, direction)?,
                 }
             }
             Backing::DmaBuf(dma_buf) => {

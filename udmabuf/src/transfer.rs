@@ -10,13 +10,16 @@ use std::{
 use crate::{Engine, Error, Parts, Progress, Slot, batch, parts::sealed::Crate};
 
 /// What an endless wait is cut to: far enough, and a clock can still count it.
-const LONGEST_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A transfer in flight.
 ///
 /// It comes from a driver, which made it with [`Slot::start`]. Dropping it
 /// stops the engine; if that fails, the buffers stay with the device for the
 /// life of the process. Leaking it leaks the buffers and the engine with it.
+///
+/// # Async
+/// A transfer can be awaited, on any executor; see [`Completion`](crate::Completion).
 #[must_use = "dropping a transfer stops it: call `wait`"]
 pub struct Transfer<E: Engine, P: Parts> {
     /// `None` only once the buffers have left, in `drop`.
@@ -68,24 +71,58 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     /// # Errors
     /// [`WaitError`]: after every error the buffers are in it, on their own or
     /// in the transfer.
-    pub fn wait(mut self, timeout: Duration) -> Result<P::Cpu, WaitError<E, P>> {
+    pub fn wait(self, timeout: Duration) -> Result<P::Cpu, WaitError<E, P>> {
+        let start = Instant::now();
+        self.wait_from(start, start + timeout.min(LONGEST_WAIT))
+    }
+
+    /// As [`wait`](Transfer::wait), until a point in time.
+    ///
+    /// # Errors
+    /// As [`wait`](Transfer::wait).
+    pub fn wait_until(self, deadline: Instant) -> Result<P::Cpu, WaitError<E, P>> {
+        self.wait_from(Instant::now(), deadline)
+    }
+
+    /// Gives the buffers back if the device is done, without waiting.
+    ///
+    /// # Errors
+    /// As [`wait`](Transfer::wait); [`WaitError::Timeout`] if it is not done.
+    pub fn try_wait(mut self) -> Result<P::Cpu, WaitError<E, P>> {
+        match self.outcome() {
+            Some(outcome) => self.finish(outcome),
+            None => Err(WaitError::Timeout { waited: Duration::ZERO, transfer: self }),
+        }
+    }
+
+    fn wait_from(mut self, start: Instant, deadline: Instant) -> Result<P::Cpu, WaitError<E, P>> {
         if let Some(outcome) = self.ended.take() {
             return self.finish(outcome);
         }
-        let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
         loop {
             let parked = self.engine().park(deadline);
-            match self.engine().poll() {
-                Progress::Finished => return self.finish(Ok(())),
-                Progress::Failed(error) => return self.finish(Err(error)),
-                Progress::Running => {}
+            if let Some(outcome) = self.outcome() {
+                return self.finish(outcome);
             }
             if let Err(error) = parked {
                 return Err(WaitError::Unknown { error, transfer: self });
             }
             if Instant::now() >= deadline {
-                return Err(WaitError::Timeout { waited: timeout, transfer: self });
+                let waited = deadline.saturating_duration_since(start);
+                return Err(WaitError::Timeout { waited, transfer: self });
             }
+        }
+    }
+
+    /// How the device ended, if it has.
+    pub(crate) fn outcome(&mut self) -> Option<Result<(), E::Error>> {
+        if let Some(outcome) = self.ended.take() {
+            return Some(outcome);
+        }
+        match self.engine().poll() {
+            Progress::Finished => Some(Ok(())),
+            Progress::Failed(error) => Some(Err(error)),
+            Progress::Running => None,
         }
     }
 
@@ -106,7 +143,7 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
         }
     }
 
-    fn engine(&mut self) -> &mut E {
+    pub(crate) fn engine(&mut self) -> &mut E {
         match &mut self.flight {
             Some((engine, _)) => engine,
             None => unreachable!("only `finish` empties a transfer, and it consumes it"),
@@ -114,7 +151,10 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     }
 
     /// The device is done: syncs, and puts the engine back into its slot.
-    fn finish(mut self, outcome: Result<(), E::Error>) -> Result<P::Cpu, WaitError<E, P>> {
+    pub(crate) fn finish(
+        mut self,
+        outcome: Result<(), E::Error>,
+    ) -> Result<P::Cpu, WaitError<E, P>> {
         match self.flight.take() {
             Some((engine, parts)) => match batch::sync_for_cpu(&parts) {
                 Ok(()) => {

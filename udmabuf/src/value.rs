@@ -6,7 +6,11 @@ use std::{fmt, marker::PhantomData, ops::Range, ptr::NonNull};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::{Buffer, ByValue, CacheMode, CpuWrites, Direction, Error, Owner, view::place, words};
+use crate::{
+    Buffer, ByValue, CacheMode, CpuWrites, Direction, Error, Owner,
+    view::{misaligned, place},
+    words,
+};
 
 /// # Access by value
 ///
@@ -67,7 +71,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     {
         let into = self.value_at::<T>(offset, 1)?;
         // SAFETY: as in `read`.
-        unsafe { words::store(into.cast(), value.as_bytes()) };
+        unsafe { words::store_value(into.cast(), value.as_bytes(), align_of::<T>()) };
         Ok(())
     }
 
@@ -166,21 +170,18 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
         let start = unsafe { part.start().add(range.start) }.cast::<T>();
         match start.is_aligned() {
             true => Ok(start),
-            false => {
-                let (offset, align) = (offset as u64, align_of::<T>() as u64);
-                Err(Error::Misaligned { offset, align })
-            }
+            false => Err(misaligned::<T>(offset)),
         }
     }
 }
 
 /// # Safety
-/// `from` is valid for volatile reads.
+/// `from` is aligned, and valid for volatile reads.
 #[inline]
 unsafe fn load<T: FromBytes + IntoBytes>(from: NonNull<T>) -> T {
     let mut value = T::new_zeroed();
     // SAFETY: the caller's.
-    unsafe { words::load(from.cast(), value.as_mut_bytes()) };
+    unsafe { words::load_value(from.cast(), value.as_mut_bytes(), align_of::<T>()) };
     value
 }
 

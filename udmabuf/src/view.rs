@@ -17,6 +17,7 @@ use crate::{Buffer, CacheMode, CpuAccess, CpuWrites, Direction, Error, Owner, Sl
 impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     /// All bytes.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[u8]
     where
         O: CpuAccess,
@@ -33,6 +34,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
 
     /// All bytes, to write.
     #[must_use]
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8]
     where
         O: CpuAccess,
@@ -65,6 +67,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
+    #[inline]
     pub fn view<T>(&self, offset: usize) -> Result<&T, Error>
     where
         O: CpuAccess,
@@ -80,6 +83,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
+    #[inline]
     pub fn view_mut<T>(&mut self, offset: usize) -> Result<&mut T, Error>
     where
         O: CpuAccess,
@@ -113,6 +117,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`], [`Error::Invalid`]
+    #[inline]
     pub fn try_view<T>(&self, offset: usize) -> Result<&T, Error>
     where
         O: CpuAccess,
@@ -128,6 +133,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`], [`Error::Invalid`]
+    #[inline]
     pub fn try_view_mut<T>(&mut self, offset: usize) -> Result<&mut T, Error>
     where
         O: CpuAccess,
@@ -165,6 +171,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
+    #[inline]
     pub fn view_with_elems<T>(&self, offset: usize, count: usize) -> Result<&T, Error>
     where
         O: CpuAccess,
@@ -178,6 +185,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
+    #[inline]
     pub fn view_with_elems_mut<T>(&mut self, offset: usize, count: usize) -> Result<&mut T, Error>
     where
         O: CpuAccess,
@@ -196,6 +204,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
+    #[inline]
     pub fn slice_of<T>(&self, offset: usize, count: usize) -> Result<&[T], Error>
     where
         O: CpuAccess,
@@ -211,6 +220,7 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
+    #[inline]
     pub fn slice_of_mut<T>(&mut self, offset: usize, count: usize) -> Result<&mut [T], Error>
     where
         O: CpuAccess,
@@ -244,25 +254,30 @@ where
 }
 
 /// Where `count` values of `T` at `offset` are in a buffer of `size` bytes.
+#[inline]
 pub(crate) fn place<T>(size: usize, offset: usize, count: usize) -> Result<Range<usize>, Error> {
     place_bytes(size, offset, size_of::<T>().checked_mul(count))
 }
 
 /// Where `len` bytes at `offset` are in a buffer of `size` bytes, the one place
 /// that computes it; `None` is more than there can be.
+#[inline]
 fn place_bytes(size: usize, offset: usize, len: Option<usize>) -> Result<Range<usize>, Error> {
     match len.and_then(|len| offset.checked_add(len)) {
         Some(end) if end <= size => Ok(offset..end),
-        _ => Err(Error::OutOfRange {
-            offset: offset as u64,
-            len: len.map_or(u64::MAX, |len| len as u64),
-            size: size as u64,
-        }),
+        _ => Err(out_of_range(size, offset, len)),
     }
 }
 
+#[inline]
+fn out_of_range(size: usize, offset: usize, len: Option<usize>) -> Error {
+    let len = len.map_or(u64::MAX, |len| len as u64);
+    Error::OutOfRange { offset: offset as u64, len, size: size as u64 }
+}
+
 /// A range of the right length is refused only for its alignment.
-fn misaligned<T>(offset: usize) -> Error {
+#[inline]
+pub(crate) fn misaligned<T>(offset: usize) -> Error {
     Error::Misaligned { offset: offset as u64, align: align_of::<T>() as u64 }
 }
 

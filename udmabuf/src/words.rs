@@ -16,14 +16,12 @@ fn spans(start: NonNull<u8>, len: usize) -> (usize, usize) {
     (head, (len - head) / WORD * WORD)
 }
 
-/// The widest access that is aligned at `place` and within `left` bytes.
+/// The widest access that is aligned at `place` and within `left` bytes, which
+/// are not 0.
 #[inline]
 fn width(place: *mut u8, left: usize) -> usize {
-    let mut width = WORD;
-    while width > left || place.addr() % width != 0 {
-        width /= 2;
-    }
-    width
+    let fits = left.checked_ilog2().unwrap_or(0);
+    1 << place.addr().trailing_zeros().min(fits).min(WORD.ilog2())
 }
 
 macro_rules! load {
@@ -31,48 +29,55 @@ macro_rules! load {
         // SAFETY: the callers found `$place` aligned for it, in a range that is
         // valid for reads.
         let word = unsafe { $place.cast::<$word>().read_volatile() };
-        $into.copy_from_slice(&word.to_ne_bytes());
+        *$into = word.to_ne_bytes();
     }};
 }
 
 macro_rules! store {
     ($word:ty, $place:expr, $from:expr) => {{
-        let mut bytes = [0; size_of::<$word>()];
-        bytes.copy_from_slice($from);
+        let word = <$word>::from_ne_bytes(*$from);
         // SAFETY: as in `load`, for writes.
-        unsafe { $place.cast::<$word>().write_volatile(<$word>::from_ne_bytes(bytes)) };
+        unsafe { $place.cast::<$word>().write_volatile(word) };
     }};
 }
 
 /// Loads what is not in whole words, or not known to be.
 #[inline]
 fn load_ends(mut place: *mut u8, mut into: &mut [u8]) {
+    macro_rules! step {
+        ($word:ty) => {{
+            let Some((now, later)) = into.split_first_chunk_mut() else { return };
+            load!($word, place, now);
+            (place, into) = (place.wrapping_add(size_of::<$word>()), later);
+        }};
+    }
     while !into.is_empty() {
-        let width = width(place, into.len());
-        let (now, later) = into.split_at_mut(width);
-        match width {
-            1 => load!(u8, place, now),
-            2 => load!(u16, place, now),
-            4 => load!(u32, place, now),
-            _ => load!(usize, place, now),
+        match width(place, into.len()) {
+            1 => step!(u8),
+            2 => step!(u16),
+            4 => step!(u32),
+            _ => step!(usize),
         }
-        (place, into) = (place.wrapping_add(width), later);
     }
 }
 
 /// As [`load_ends`], the other way.
 #[inline]
 fn store_ends(mut place: *mut u8, mut from: &[u8]) {
+    macro_rules! step {
+        ($word:ty) => {{
+            let Some((now, later)) = from.split_first_chunk() else { return };
+            store!($word, place, now);
+            (place, from) = (place.wrapping_add(size_of::<$word>()), later);
+        }};
+    }
     while !from.is_empty() {
-        let width = width(place, from.len());
-        let (now, later) = from.split_at(width);
-        match width {
-            1 => store!(u8, place, now),
-            2 => store!(u16, place, now),
-            4 => store!(u32, place, now),
-            _ => store!(usize, place, now),
+        match width(place, from.len()) {
+            1 => step!(u8),
+            2 => step!(u16),
+            4 => step!(u32),
+            _ => step!(usize),
         }
-        (place, from) = (place.wrapping_add(width), later);
     }
 }
 
@@ -86,9 +91,10 @@ pub(crate) unsafe fn load(from: NonNull<u8>, into: &mut [u8]) {
     let (middle, last) = rest.split_at_mut(words);
     load_ends(from, first);
     let mut place = from.wrapping_add(head);
-    for word in middle.chunks_exact_mut(WORD) {
+    let mut words = middle;
+    while let Some((word, later)) = words.split_first_chunk_mut() {
         load!(usize, place, word);
-        place = place.wrapping_add(WORD);
+        (place, words) = (place.wrapping_add(WORD), later);
     }
     load_ends(place, last);
 }
@@ -103,11 +109,61 @@ pub(crate) unsafe fn store(into: NonNull<u8>, from: &[u8]) {
     let (middle, last) = rest.split_at(words);
     store_ends(into, first);
     let mut place = into.wrapping_add(head);
-    for word in middle.chunks_exact(WORD) {
+    let mut words = middle;
+    while let Some((word, later)) = words.split_first_chunk() {
         store!(usize, place, word);
-        place = place.wrapping_add(WORD);
+        (place, words) = (place.wrapping_add(WORD), later);
     }
     store_ends(place, last);
+}
+
+/// As [`load`], of a place that is a multiple of `align`: one access where that
+/// can be seen at compile time, as for integers.
+///
+/// # Safety
+/// As [`load`]; `from` is a multiple of `align`.
+#[inline]
+pub(crate) unsafe fn load_value(from: NonNull<u8>, into: &mut [u8], align: usize) {
+    let place = from.as_ptr();
+    macro_rules! once {
+        ($word:ty) => {
+            if let Some(into) = into.first_chunk_mut() {
+                load!($word, place, into);
+            }
+        };
+    }
+    match into.len() {
+        1 => once!(u8),
+        2 if align >= 2 => once!(u16),
+        4 if align >= 4 => once!(u32),
+        WORD if align >= WORD => once!(usize),
+        // SAFETY: the caller's.
+        _ => unsafe { load(from, into) },
+    }
+}
+
+/// As [`load_value`], the other way.
+///
+/// # Safety
+/// As [`store`]; `into` is a multiple of `align`.
+#[inline]
+pub(crate) unsafe fn store_value(into: NonNull<u8>, from: &[u8], align: usize) {
+    let place = into.as_ptr();
+    macro_rules! once {
+        ($word:ty) => {
+            if let Some(from) = from.first_chunk() {
+                store!($word, place, from);
+            }
+        };
+    }
+    match from.len() {
+        1 => once!(u8),
+        2 if align >= 2 => once!(u16),
+        4 if align >= 4 => once!(u32),
+        WORD if align >= WORD => once!(usize),
+        // SAFETY: the caller's.
+        _ => unsafe { store(into, from) },
+    }
 }
 
 /// # Safety

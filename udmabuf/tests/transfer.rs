@@ -4,7 +4,13 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -28,6 +34,7 @@ struct Script {
     stop_fails: bool,
     is_hardware: bool,
     stops: usize,
+    wakers: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -49,6 +56,12 @@ unsafe impl Engine for Scripted {
     fn park(&mut self, deadline: Instant) -> Result<(), Fault> {
         assert!(deadline > Instant::now() - Duration::from_secs(1));
         if self.script.lock().unwrap().park_fails { Err(Fault(1)) } else { Ok(()) }
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Fault> {
+        let mut script = self.script.lock().unwrap();
+        script.wakers.push(waker.clone());
+        if script.park_fails { Err(Fault(1)) } else { Ok(()) }
     }
 
     fn stop(&mut self) -> Result<(), Fault> {
@@ -144,6 +157,77 @@ fn a_timeout_gives_the_transfer_back() {
     transfer.wait(SOON).unwrap();
     assert!(bench.is_idle());
     assert_eq!(bench.engine.stops(), 0);
+}
+
+#[test]
+fn without_waiting() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.park_fails = true); // nor is anything waited for
+    let (transfer, addr) = bench.start();
+    let Err(WaitError::Timeout { transfer, waited }) = transfer.try_wait() else { panic!() };
+    assert_eq!(waited, Duration::ZERO);
+    assert!(bench.device_reaches(addr));
+    bench.engine.script(|s| s.polls = [Progress::Finished].into());
+    transfer.try_wait().unwrap();
+    assert!(bench.is_idle() && !bench.device_reaches(addr));
+
+    bench.engine.script(|s| s.park_fails = false);
+    let (transfer, _) = bench.start();
+    let past = Instant::now() - SOON;
+    assert!(matches!(transfer.wait_until(past), Err(WaitError::Timeout { .. })));
+    bench.engine.script(|s| s.polls = [Progress::Running, Progress::Finished].into());
+    let (transfer, _) = bench.start();
+    transfer.wait_until(Instant::now() + 1000 * SOON).unwrap();
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn awaited() {
+    let bench = Bench::new();
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(wakes.clone());
+    let context = &mut Context::from_waker(&waker);
+
+    let (transfer, addr) = bench.start();
+    let mut future = transfer.into_future();
+    assert!(Pin::new(&mut future).poll(context).is_pending());
+    assert_eq!(wakes.0.load(Relaxed), 0, "before the interrupt");
+    bench.engine.script(|s| s.wakers.drain(..).for_each(Waker::wake));
+    assert_eq!(wakes.0.load(Relaxed), 1);
+    bench.engine.script(|s| s.polls = [Progress::Finished].into());
+    let Poll::Ready(Ok(buffer)) = Pin::new(&mut future).poll(context) else { panic!() };
+    assert_eq!(buffer.len(), 64);
+    assert!(bench.is_idle() && !bench.device_reaches(addr));
+    assert!(Pin::new(&mut future).poll(context).is_pending() && future.into_transfer().is_none());
+
+    // The device finishes between the poll and the registration.
+    bench.engine.script(|s| s.polls = [Progress::Running, Progress::Finished].into());
+    let mut future = bench.start().0.into_future();
+    assert!(Pin::new(&mut future).poll(context).is_ready());
+
+    // A timeout takes the transfer out of the future; a drop stops it.
+    let mut future = bench.start().0.into_future();
+    assert!(Pin::new(&mut future).poll(context).is_pending());
+    let transfer = future.into_transfer().unwrap();
+    assert!(!bench.is_idle());
+    let (stops, future) = (bench.engine.stops(), transfer.into_future());
+    drop(future);
+    assert!(bench.is_idle() && bench.engine.stops() == stops + 1);
+
+    bench.engine.script(|s| s.park_fails = true);
+    let mut future = bench.start().0.into_future();
+    let Poll::Ready(Err(WaitError::Unknown { .. })) = Pin::new(&mut future).poll(context) else {
+        panic!()
+    };
 }
 
 #[test]

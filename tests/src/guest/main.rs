@@ -5,15 +5,21 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod claims;
+mod copying;
 mod edu;
 mod errors;
 mod export;
 mod manager;
+mod map;
+mod memory_types;
 mod module;
 mod ownership;
+mod parent;
+mod pinned;
 mod programs;
 mod random;
 mod raw;
+mod regions;
 mod sync;
 mod uio;
 mod zdma;
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
 fn run(board: &str) -> ExitCode {
     let mut tests = Tests { failed: false };
     let run = &mut tests;
+    let pairs = if board == "arm64" { &[PAIR, COHERENT_PAIR][..] } else { &[PAIR] };
 
     run.test("module not loaded", errors::not_loaded);
     run.test("failed load", module::failed_load);
@@ -71,6 +78,15 @@ fn run(board: &str) -> ExitCode {
     claims::tests(run, PAIR[0]);
     manager::tests(run);
     export::tests(run, PAIR[0]);
+    memory_types::tests(run, pairs);
+    copying::tests(run, PAIR[0]);
+    pinned::tests(run, PAIR[0]);
+    if board == "arm64" {
+        regions::tests(run);
+    }
+    if board != "versal" {
+        parent::tests(run, board, PAIR);
+    }
 
     match board {
         "versal" => {

@@ -20,7 +20,7 @@ use udmabuf_sys::{
     map::{LentPage, Mapping},
 };
 
-use super::Route;
+use super::{Direct, Lent};
 use crate::{
     Error,
     create::Deleter,
@@ -77,8 +77,8 @@ pub(crate) struct Opened {
     pub(crate) dma_addr: u64,
     pub(crate) is_coherent: bool,
     pub(crate) line: usize,
-    pub(crate) route: Route,
-    pub(crate) lent: Option<LentPage>,
+    pub(crate) direct: Direct,
+    pub(crate) lent: Option<Lent>,
 }
 
 /// Parts do not share a line of this many bytes, where nobody says more.
@@ -111,22 +111,23 @@ impl Kernel {
         let lent = match is_claimed && caps.flags & abi::CAP_LENT != 0 {
             true => Some(
                 LentPage::new(file.as_fd())
+                    .map(Lent::new)
                     .map_err(|error| Error::os(name, "mmap of the count of lent parts", error))?,
             ),
             false => None,
         };
         // Without that page only the module's own syncs are remembered.
-        let route = match is_claimed && lent.is_none() {
-            true => Route::Backing,
-            false => direct_route(name, info, caps, is_cached, opening.own_maintenance)?,
+        let direct = match is_claimed && lent.is_none() {
+            true => Direct::No,
+            false => handover(name, info, caps, is_cached, opening.own_maintenance)?,
         };
         let line = usize::try_from(caps.cache_alignment)
             .ok()
             .filter(|line| line.is_power_of_two())
             .unwrap_or(USUAL_LINE);
-        let line = match route {
-            Route::Cache(cpu) => line.max(cpu.line()),
-            Route::Barrier | Route::Backing => line,
+        let line = match direct {
+            Direct::Cache(cpu) => line.max(cpu.line()),
+            Direct::Barrier | Direct::No => line,
         };
         let has_batch = caps.flags & abi::CAP_SYNC_BATCH != 0;
         let _created = opening.created.clone();
@@ -135,7 +136,7 @@ impl Kernel {
             dma_addr: info.dma_addr,
             is_coherent: info.is_coherent(),
             line,
-            route,
+            direct,
             lent,
         })
     }
@@ -219,15 +220,15 @@ impl Kernel {
 }
 
 /// What a handover takes where the module need not be told of it.
-fn direct_route(
+fn handover(
     name: &str,
     info: DevInfo,
     caps: Caps,
     is_cached: bool,
     own_maintenance: bool,
-) -> Result<Route, Error> {
+) -> Result<Direct, Error> {
     if !is_cached || info.is_coherent() {
-        return Ok(Route::Barrier);
+        return Ok(Direct::Barrier);
     }
     let cpu = Cpu::new();
     if own_maintenance && cpu.is_none() {
@@ -235,8 +236,8 @@ fn direct_route(
         return Err(Error::Unsupported { name: name.into(), what });
     }
     Ok(match cpu {
-        Some(cpu) if own_maintenance || caps.flags & abi::CAP_USER_SYNC != 0 => Route::Cache(cpu),
-        _ => Route::Backing,
+        Some(cpu) if own_maintenance || caps.flags & abi::CAP_USER_SYNC != 0 => Direct::Cache(cpu),
+        _ => Direct::No,
     })
 }
 

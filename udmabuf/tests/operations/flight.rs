@@ -135,7 +135,7 @@ impl World<'_, '_> {
     }
 
     /// Buffers of a transfer are the CPU's again.
-    fn landed(&mut self, places: Vec<Part<()>>, buffers: Vec<Buffer>) {
+    pub fn landed(&mut self, places: Vec<Part<()>>, buffers: Vec<Buffer>) {
         assert_eq!(places.len(), buffers.len());
         for (place, buffer) in places.into_iter().zip(buffers) {
             self.memories[place.memory].taken_back(place.range.clone());
@@ -203,24 +203,30 @@ impl World<'_, '_> {
         let n = self.pick(self.flights.len())?;
         let Flight { transfer, places, .. } = self.flights.swap_remove(n);
         // A fuzzer would find the leak, which is on purpose.
-        let kept = self.source.one_in(16) && !cfg!(fuzzing);
-        self.engine.script().stop_fails = kept;
-        if kept && self.source.one_in(2) {
+        let stop_fails = self.source.one_in(16) && !cfg!(fuzzing);
+        let sync_fails = self.source.one_in(16) && !cfg!(fuzzing) && !places.is_empty();
+        self.engine.script().stop_fails = stop_fails;
+        if sync_fails {
+            self.emulator.inject(SyncFault::all().for_cpu().times(1));
+        }
+        let leaks = stop_fails && self.source.one_in(2);
+        if leaks {
             std::mem::forget(transfer);
         } else {
             drop(transfer);
         }
-        if kept {
+        self.emulator.clear_faults();
+        if !stop_fails {
+            for place in &places {
+                self.memories[place.memory].device_locked_out(place.range.clone());
+            }
+        }
+        if stop_fails || sync_fails {
             // The engine is lost with it; here is the next one.
             self.slot = Slot::new(self.engine.clone());
         } else {
             assert!(self.slot.with(|_| ()).is_ok());
-        }
-        for Part { memory, range, .. } in places {
-            if !kept {
-                self.memories[memory].device_locked_out(range);
-                self.addrs[memory] = None;
-            }
+            self.freed(&places);
         }
         Some(())
     }

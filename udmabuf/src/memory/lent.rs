@@ -1,0 +1,101 @@
+//! The count of the parts that are at the device, for whoever finds the buffer
+//! after this process died.
+#![allow(unsafe_code, reason = "counts in a mapped page, on arm64 by inline assembly")]
+
+use std::{
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
+
+use udmabuf_sys::{abi, map::LentPage};
+
+/// The page that this process shares with the module.
+///
+/// # Invariants
+/// `counts` is `page.lent()`, which stays where it is while `page` lives.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    counts: NonNull<abi::Lent>,
+    _page: LentPage,
+}
+
+// SAFETY: the counts are atomics.
+unsafe impl Send for Lent {}
+// SAFETY: as above.
+unsafe impl Sync for Lent {}
+
+impl Lent {
+    pub(super) fn new(page: LentPage) -> Self {
+        Self { counts: NonNull::from(page.lent()), _page: page }
+    }
+
+    /// Whether the buffer was removed under its user.
+    #[inline]
+    pub(super) fn is_gone(&self) -> bool {
+        self.counts().gone.load(Relaxed) != 0
+    }
+
+    /// One more part is at the device, once a barrier has followed.
+    #[inline]
+    pub(super) fn add(&self) {
+        change(&self.counts().parts, 1);
+    }
+
+    /// One part less is at the device.
+    #[inline]
+    pub(super) fn subtract(&self) {
+        change(&self.counts().parts, u32::MAX);
+    }
+
+    #[inline]
+    fn counts(&self) -> &abi::Lent {
+        // SAFETY: by the invariant it is valid while `self` is borrowed.
+        unsafe { self.counts.as_ref() }
+    }
+}
+
+/// Adds without an order to anything else, as `fetch_add` does. On arm64 that is
+/// a function, which first finds out what the CPU can do: it would take as long
+/// as the rest of a handover.
+#[inline]
+fn change(count: &AtomicU32, by: u32) {
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: an atomic addition to a word that is borrowed.
+    unsafe {
+        core::arch::asm!(
+            "2: ldxr {value:w}, [{place}]",
+            "add {value:w}, {value:w}, {by:w}",
+            "stxr {failed:w}, {value:w}, [{place}]",
+            "cbnz {failed:w}, 2b",
+            place = in(reg) count.as_ptr(),
+            by = in(reg) by,
+            value = out(reg) _,
+            failed = out(reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(target_arch = "aarch64"))]
+    count.fetch_add(by, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_on_many_threads() {
+        let count = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1000 {
+                        change(&count, 1);
+                        change(&count, 1);
+                        change(&count, u32::MAX);
+                    }
+                });
+            }
+        });
+        assert_eq!(count.into_inner(), 4000);
+    }
+}
