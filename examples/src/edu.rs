@@ -6,6 +6,7 @@
 
 use std::{
     ops::Range,
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -223,6 +224,11 @@ unsafe impl Engine for Dma {
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
         self.interrupts += u64::from(self.interrupt.wait(deadline)?);
+        Ok(())
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupts += u64::from(self.interrupt.watch(waker)?);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 
 mod model;
 
-use std::time::Instant;
+use std::{task::Waker, time::Instant};
 
 use udmabuf::{
     Buffer, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice,
@@ -152,6 +152,11 @@ unsafe impl<I: Io> Engine for Core<I> {
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
         self.interrupt.wait(deadline)?;
+        Ok(())
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupt.watch(waker)?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "vouches for the engine and for its registers")]
 
 use std::{
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -219,6 +220,11 @@ unsafe impl Engine for Channel {
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
         self.interrupts += u64::from(self.interrupt.wait(deadline)?);
+        Ok(())
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupts += u64::from(self.interrupt.watch(waker)?);
         Ok(())
     }
 
