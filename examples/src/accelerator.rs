@@ -3,7 +3,10 @@
 
 mod model;
 
-use std::time::{Duration, Instant};
+use std::{
+    task::Waker,
+    time::{Duration, Instant},
+};
 
 use udmabuf::{
     Buffer, Busy, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice,
@@ -173,6 +176,11 @@ unsafe impl<I: Io> Engine for Adder<I> {
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
         self.interrupts += u64::from(self.core.wait(deadline)?);
+        Ok(())
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupts += u64::from(self.core.watch(waker)?);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! that the generated `x<core>_hw.h` tells. [`accelerator`](crate::accelerator)
 //! is a driver that uses this module, and tells how it was written.
 
-use std::{thread, time::Instant};
+use std::{task::Waker, thread, time::Instant};
 
 use udmabuf::DmaAddr;
 use udmabuf_uio::{Block, Inner, Interrupt, Io, Mmio, Registers, bits, block};
@@ -166,6 +166,15 @@ impl<K: Block, I: Io> Core<K, I> {
     /// Those of [`Interrupt::wait`].
     pub fn wait(&mut self, deadline: Instant) -> Result<u32, udmabuf_uio::Error> {
         self.interrupt.wait(deadline)
+    }
+
+    /// Has `waker` woken by the core's next interrupt, and says how many there
+    /// were since the last wait.
+    ///
+    /// # Errors
+    /// Those of [`Interrupt::watch`].
+    pub fn watch(&mut self, waker: &Waker) -> Result<u32, udmabuf_uio::Error> {
+        self.interrupt.watch(waker)
     }
 
     /// Clears the interrupt. A 1 written to a bit that is 0 would set it, and

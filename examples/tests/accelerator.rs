@@ -104,6 +104,22 @@ fn a_lost_interrupt_delays_a_sum_but_loses_nothing() {
 }
 
 #[test]
+fn a_sum_is_awaited() {
+    let emulator = Emulator::new().with_adversary();
+    let vadd = Accelerator::emulated(&emulator, &Faults::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut vectors = vectors(&emulator, [20_000; 3]);
+        for _ in 0..20 {
+            let sum = add(&vadd, vectors).unwrap().into_future();
+            vectors = tokio::time::timeout(LONG, sum).await.unwrap().unwrap();
+            check(&vectors);
+        }
+    });
+    assert!(vadd.interrupts().unwrap() > 0, "no interrupt has woken it");
+}
+
+#[test]
 fn a_sync_that_fails_is_done_again() {
     let emulator = Emulator::new().with_adversary();
     let vadd = Accelerator::emulated(&emulator, &Faults::default()).unwrap();

@@ -60,6 +60,8 @@ use crate::{Error, emulator::Line, handle::Handle, pci::Config};
 pub struct Interrupt {
     source: Source,
     missed: u64,
+    #[cfg(feature = "tokio")]
+    watched: Option<tokio::Watched>,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ enum Source {
 impl Interrupt {
     pub(crate) fn new(handle: Arc<Handle>, pci: Option<Arc<Config>>) -> Result<Self, Error> {
         let seen = handle.interrupts().map_err(handle.error("counting interrupts"))?;
-        let mut interrupt = Self { source: Source::Kernel { handle, pci, seen }, missed: 0 };
+        let mut interrupt = Self::from_source(Source::Kernel { handle, pci, seen });
         interrupt.pass_over().map_err(|error| match &interrupt.source {
             // This is how UIO says that there is none.
             Source::Kernel { handle, .. }
@@ -101,7 +103,16 @@ impl Interrupt {
     }
 
     pub(crate) fn emulated(line: Arc<Line>) -> Self {
-        Self { source: Source::Emulated(line), missed: 0 }
+        Self::from_source(Source::Emulated(line))
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self {
+            source,
+            missed: 0,
+            #[cfg(feature = "tokio")]
+            watched: None,
+        }
     }
 
     /// Unmasks the interrupt and waits until it fires or the deadline passes, if
@@ -109,7 +120,7 @@ impl Interrupt {
     /// deadline passed, more than 1 only if the kernel does not mask it.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Interrupted`], [`Error::Removed`]
     pub fn wait(&mut self, deadline: impl Into<Option<Instant>>) -> Result<u32, Error> {
         self.arm()?.wait(deadline)
     }
@@ -118,7 +129,7 @@ impl Interrupt {
     /// for it already, it fires at once.
     ///
     /// # Errors
-    /// [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Removed`]
     pub fn arm(&mut self) -> Result<Armed<'_>, Error> {
         self.set_masked(false)?;
         Ok(Armed { interrupt: self, fired: false })

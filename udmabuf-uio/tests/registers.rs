@@ -200,6 +200,9 @@ fn declarations_that_do_not_fit_panic() {
         })
     );
     assert!(refused(|| {
+        let _ = A::at(0, 0);
+    }));
+    assert!(refused(|| {
         let _ = A::at(8, usize::MAX / 4 * 4);
     }));
     type B = Blocks<Regs, Channel, 2>;

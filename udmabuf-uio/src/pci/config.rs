@@ -5,11 +5,10 @@
 //! disable", in the upper half, at any time.
 #![allow(unsafe_code, reason = "declares the promise by which a device may access memory")]
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 
 use rustix::io::Errno;
 
-use super::PciDevice;
 use crate::{
     Error,
     handle::{Handle, open_file},
@@ -32,8 +31,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn open(device: &PciDevice, handle: Arc<Handle>) -> Result<Self, Error> {
-        let file = open_file(&device.address, device.dir.join("config"))?;
+    /// Of the function that sysfs describes in `dir`.
+    pub(crate) fn open(dir: &Path, handle: Arc<Handle>) -> Result<Self, Error> {
+        let file = open_file(&handle.label, dir.join("config"))?;
         let mut found = [0; 2];
         file.read_exact_at(&mut found, LOW)
             .map_err(handle.error("reading the command register"))?;
