@@ -31,6 +31,10 @@
 
 #define KIB		((size_t)1024)
 #define MIB		(KIB * 1024)
+#define GIB		(MIB * 1024)
+#define MAPPED_MAX	(64 * MIB)
+#define PART		64
+#define PARTS_MAX	4096
 #define READS		64
 
 struct buffer {
@@ -44,12 +48,13 @@ struct buffer {
 /* What an operation works on. */
 struct job {
 	struct buffer *buffer;
-	size_t size;
+	size_t offset, size;
 	void *other;
 	uint64_t sum;
+	struct u_dma_buf_sync_batch there, back;
 	volatile uint32_t *registers;
 	int uio, config;
-	uint8_t unmasked, masked;
+	uint8_t unmasked;
 };
 
 typedef void (*operation)(struct job *job);
@@ -90,18 +95,30 @@ static double cost(operation op, struct job *job)
 	return least;
 }
 
+static void row_of(const char *program, const char *operation, double x, const char *unit,
+		   double value)
+{
+	printf("row\t%s\t%s\t%.0f\t%s\t%.2f\n", program, operation, x, unit, value);
+}
+
 static void row(const char *operation, double x, const char *unit, double value)
 {
-	printf("row\tC\t%s\t%.0f\t%s\t%.2f\n", operation, x, unit, value);
+	row_of("C", operation, x, unit, value);
+}
+
+static void buffer_row_of(const char *program, const struct buffer *buffer,
+			  const char *operation, double x, const char *unit, double value)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "%s, %s", operation, buffer->kind);
+	row_of(program, name, x, unit, value);
 }
 
 static void buffer_row(const struct buffer *buffer, const char *operation, size_t size,
 		       double value)
 {
-	char name[128];
-
-	snprintf(name, sizeof(name), "%s, %s", operation, buffer->kind);
-	row(name, size, "B", value);
+	buffer_row_of("C", buffer, operation, size, "B", value);
 }
 
 static void do_nothing(struct job *job)
@@ -113,12 +130,59 @@ static void do_nothing(struct job *job)
 /* The cheapest that the interface has: the range packed into one number. */
 static void sync_pair(struct job *job)
 {
-	uint64_t range = job->size | 1;
+	uint64_t range = (uint64_t)job->offset << 32 | job->size | 1;
 
 	if (ioctl(job->buffer->fd, U_DMA_BUF_IOCTL_SET_SYNC_FOR_DEVICE, &range) ||
 	    ioctl(job->buffer->fd, U_DMA_BUF_IOCTL_SET_SYNC_FOR_CPU, &range))
 		err(1, "%s: sync", job->buffer->name);
 }
+
+/* For what does not fit into 32 bits. */
+static void sync_large_pair(struct job *job)
+{
+	struct u_dma_buf_sync_args args = { .offset = job->offset, .size = job->size };
+
+	args.flags = U_DMA_BUF_SYNC_FOR_DEVICE;
+	if (ioctl(job->buffer->fd, U_DMA_BUF_IOCTL_SET_SYNC, &args))
+		err(1, "%s: sync", job->buffer->name);
+	args.flags = U_DMA_BUF_SYNC_FOR_CPU;
+	if (ioctl(job->buffer->fd, U_DMA_BUF_IOCTL_SET_SYNC, &args))
+		err(1, "%s: sync", job->buffer->name);
+}
+
+static void sync_batch_pair(struct job *job)
+{
+	if (ioctl(job->buffer->fd, U_DMA_BUF_IOCTL_SYNC_BATCH, &job->there) ||
+	    ioctl(job->buffer->fd, U_DMA_BUF_IOCTL_SYNC_BATCH, &job->back))
+		err(1, "%s: sync", job->buffer->name);
+}
+
+#ifdef __aarch64__
+#define LINE 64
+
+#define EACH_LINE(instruction)						\
+	do {								\
+		volatile uint8_t *at = job->buffer->start + job->offset;	\
+		volatile uint8_t *end = at + job->size;			\
+									\
+		for (; end - at >= 16 * LINE; at += 16 * LINE)		\
+			_Pragma("GCC unroll 16")			\
+			for (int i = 0; i < 16; i++)			\
+				asm volatile(instruction : : "r" (at + i * LINE) : "memory"); \
+		for (; at < end; at += LINE)				\
+			asm volatile(instruction : : "r" (at) : "memory"); \
+	} while (0)
+
+/* The bare instructions, in a loop. */
+static void maintain_pair(struct job *job)
+{
+	EACH_LINE("dc cvac, %0");
+	asm volatile("dsb sy" : : : "memory");
+	asm volatile("dmb osh" : : : "memory");
+	EACH_LINE("dc civac, %0");
+	asm volatile("dsb sy" : : : "memory");
+}
+#endif
 
 static void map_touch_unmap(struct job *job)
 {
@@ -174,6 +238,37 @@ static void copy_out(struct job *job)
 	memcpy(job->other, (void *)job->buffer->start, job->size);
 }
 
+static void copy_words_in(struct job *job)
+{
+	volatile uint64_t *into = (volatile uint64_t *)job->buffer->start;
+	const uint64_t *from = job->other;
+
+	for (size_t i = 0; i < job->size / sizeof(*into); i++)
+		into[i] = from[i];
+}
+
+static void copy_words_out(struct job *job)
+{
+	const volatile uint64_t *from = (volatile uint64_t *)job->buffer->start;
+	uint64_t *into = job->other;
+
+	for (size_t i = 0; i < job->size / sizeof(*into); i++)
+		into[i] = from[i];
+}
+
+static void create_delete(struct job *job)
+{
+	static const char create[] = "create bench 0x10000\n", delete[] = "delete bench\n";
+
+	(void)job;
+	int fd = open("/dev/u-dma-buf-mgr", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, create, sizeof(create) - 1) < 0 ||
+	    write(fd, delete, sizeof(delete) - 1) < 0)
+		err(1, "u-dma-buf-mgr");
+	close(fd);
+}
+
 static void sum_words(struct job *job)
 {
 	const uint32_t *words = (const uint32_t *)job->buffer->start;
@@ -208,18 +303,28 @@ static void write_register(struct job *job)
 	job->registers[1] = 0;
 }
 
-/* edu raises its interrupt, the program is told, silences it and rearms it. */
-static void interrupt(struct job *job)
+/* The program arms edu's interrupt, which fires, is told of it and silences it. */
+static void serve(struct job *job, int timeout)
 {
 	struct pollfd wait = { .fd = job->uio, .events = POLLIN };
 	uint32_t count;
 
-	job->registers[0x60 / 4] = 1;
-	if (poll(&wait, 1, 1000) != 1 || read(job->uio, &count, 4) != 4)
-		err(1, "no interrupt");
-	job->registers[0x64 / 4] = 1;
 	if (pwrite(job->config, &job->unmasked, 1, 5) != 1)
 		err(1, "unmasking the interrupt");
+	job->registers[0x60 / 4] = 1;
+	if ((timeout && poll(&wait, 1, timeout) != 1) || read(job->uio, &count, 4) != 4)
+		err(1, "no interrupt");
+	job->registers[0x64 / 4] = 1;
+}
+
+static void interrupt_deadline(struct job *job)
+{
+	serve(job, 1000);
+}
+
+static void interrupt(struct job *job)
+{
+	serve(job, 0);
 }
 
 static void check(const struct buffer *buffer, const void *expected, size_t size)
@@ -248,42 +353,120 @@ static struct buffer open_buffer(const char *name)
 	return buffer;
 }
 
+static void measure_syncs(struct buffer *buffer)
+{
+	static const size_t offsets[] = {
+		4 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 2 * GIB, 4 * GIB, 4 * GIB + 64 * MIB,
+	};
+	struct job job = { .buffer = buffer };
+
+	for (size_t size = 64; size <= buffer->size; size *= 4) {
+		operation op = size >> 32 ? sync_large_pair : sync_pair;
+		double value;
+
+		job.size = size;
+		value = cost(op, &job);
+		buffer_row(buffer, "hand over and take back", size, value);
+		buffer_row(buffer, "sync for the device and back, by ioctl", size, value);
+#ifdef __aarch64__
+		if (!strcmp(buffer->kind, "non-coherent"))
+			buffer_row_of("bare instructions", buffer, "hand over and take back",
+				      size, "B", cost(maintain_pair, &job));
+#endif
+	}
+	job.size = 4 * KIB;
+	for (size_t i = 0; i < sizeof(offsets) / sizeof(*offsets); i++) {
+		job.offset = offsets[i];
+		if (job.offset + job.size > buffer->size)
+			break;
+		buffer_row_of("C", buffer, "hand over and take back 4 KiB, by offset",
+			      job.offset, "B on",
+			      cost(job.offset >> 32 ? sync_large_pair : sync_pair, &job));
+	}
+}
+
+static void measure_batches(struct buffer *buffer)
+{
+	struct u_dma_buf_sync_range *there = calloc(PARTS_MAX, sizeof(*there));
+	struct u_dma_buf_sync_range *back = calloc(PARTS_MAX, sizeof(*back));
+	struct job job = { .buffer = buffer };
+
+	for (int i = 0; i < PARTS_MAX; i++) {
+		there[i].offset = (uint64_t)i * PART;
+		there[i].size = PART;
+		back[i] = there[i];
+		there[i].command = U_DMA_BUF_SYNC_FOR_DEVICE;
+		back[i].command = U_DMA_BUF_SYNC_FOR_CPU;
+	}
+	job.there.ranges = (uintptr_t)there;
+	job.back.ranges = (uintptr_t)back;
+	for (unsigned int count = 1; count <= PARTS_MAX; count *= 4) {
+		double value;
+
+		job.there.count = count;
+		job.back.count = count;
+		value = cost(sync_batch_pair, &job);
+		if (count == 16) {
+			buffer_row_of("C", buffer, "16 parts of 64 bytes together", 0, "", value);
+			buffer_row_of("C", buffer, "16 parts of 64 bytes, by ioctl", 0, "", value);
+		}
+		buffer_row_of("C", buffer, "each of N parts of 64 bytes together", count, "parts",
+			      value / count);
+		buffer_row_of("C", buffer, "each of N parts of 64 bytes, by ioctl", count,
+			      "parts", value / count);
+	}
+	free(there);
+	free(back);
+}
+
+static void measure_copies(struct buffer *buffer)
+{
+	uint32_t *words = malloc(MIB), sum = 0;
+	struct job job = { .buffer = buffer, .size = MIB, .other = words };
+	volatile uint8_t *cached = buffer->start;
+	uint64_t mode = U_DMA_BUF_MAP_UNCACHED;
+
+	for (size_t i = 0; i < MIB / 4; i++)
+		sum += words[i] = i * 2654435761U;
+	buffer_row(buffer, "write()", MIB, cost(write_call, &job));
+	check(buffer, words, MIB);
+	buffer_row(buffer, "read()", MIB, cost(read_call, &job));
+	check(buffer, words, MIB);
+	memset((void *)buffer->start, 0, MIB);
+	buffer_row(buffer, "memcpy in", MIB, cost(copy_in, &job));
+	check(buffer, words, MIB);
+	buffer_row(buffer, "memcpy out", MIB, cost(copy_out, &job));
+	check(buffer, words, MIB);
+	buffer_row(buffer, "sum of 32-bit words", MIB, cost(sum_words, &job));
+	if (job.sum != sum)
+		errx(1, "%s: wrong sum", buffer->name);
+
+	if (ioctl(buffer->fd, U_DMA_BUF_IOCTL_SET_MAP_MODE, &mode))
+		err(1, "%s: map mode", buffer->name);
+	munmap((void *)cached, buffer->size);
+	buffer->start = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			     buffer->fd, 0);
+	if (buffer->start == MAP_FAILED)
+		err(1, "%s: mmap", buffer->name);
+	buffer_row(buffer, "copy in, uncached mapping", MIB, cost(copy_words_in, &job));
+	buffer_row(buffer, "copy out, uncached mapping", MIB, cost(copy_words_out, &job));
+	check(buffer, words, MIB);
+	free(words);
+}
+
 static void measure_buffer(const char *name)
 {
 	struct buffer buffer = open_buffer(name);
 	struct job job = { .buffer = &buffer };
-	uint32_t sum = 0;
 
-	for (size_t size = 64; size <= buffer.size; size *= 4) {
-		job.size = size;
-		buffer_row(&buffer, "sync for the device and back", size, cost(sync_pair, &job));
-	}
-	for (size_t size = 64 * KIB; size <= buffer.size; size *= 4) {
+	measure_syncs(&buffer);
+	measure_batches(&buffer);
+	for (size_t size = 64 * KIB; size <= buffer.size && size <= MAPPED_MAX; size *= 4) {
 		job.size = size;
 		buffer_row(&buffer, "mmap, touch every page, munmap", size,
 			   cost(map_touch_unmap, &job));
 	}
-	if (buffer.size >= MIB) {
-		uint32_t *words = malloc(MIB);
-
-		job.size = MIB;
-		job.other = words;
-		for (size_t i = 0; i < MIB / 4; i++)
-			sum += words[i] = i * 2654435761U;
-		buffer_row(&buffer, "write()", MIB, cost(write_call, &job));
-		check(&buffer, words, MIB);
-		buffer_row(&buffer, "read()", MIB, cost(read_call, &job));
-		check(&buffer, words, MIB);
-		memset((void *)buffer.start, 0, MIB);
-		buffer_row(&buffer, "memcpy in", MIB, cost(copy_in, &job));
-		check(&buffer, words, MIB);
-		buffer_row(&buffer, "memcpy out", MIB, cost(copy_out, &job));
-		check(&buffer, words, MIB);
-		buffer_row(&buffer, "sum of 32-bit words", MIB, cost(sum_words, &job));
-		if (job.sum != sum)
-			errx(1, "%s: wrong sum", name);
-		free(words);
-	}
+	measure_copies(&buffer);
 	munmap((void *)buffer.start, buffer.size);
 	close(buffer.fd);
 	buffer_row(&buffer, "open, claim, map, close", buffer.size, cost(open_close, &job));
@@ -307,13 +490,13 @@ static void measure_device(void)
 	row("register write", 0, "", (cost(write_registers, &job) - cost(write_register, &job)) /
 				     (READS - 1));
 
-	/* Whatever fired before this file was opened does not count. */
+	/* Bit 10 of the command register masks the interrupt. */
 	if (pread(job.config, &job.unmasked, 1, 5) != 1)
 		err(1, "config");
 	job.unmasked &= ~0x04;
-	if (pwrite(job.config, &job.unmasked, 1, 5) != 1)
-		err(1, "config");
-	row("interrupt: raise, rearm and wait, silence", 0, "", cost(interrupt, &job));
+	row("interrupt: arm, raise, wait with a deadline, silence", 0, "",
+	    cost(interrupt_deadline, &job));
+	row("interrupt: arm, raise, wait, silence", 0, "", cost(interrupt, &job));
 }
 
 int main(int argc, char **argv)
@@ -324,6 +507,7 @@ int main(int argc, char **argv)
 	row("a system call that does nothing", 0, "", cost(do_nothing, &job));
 	for (int i = 1; i < argc; i++)
 		measure_buffer(argv[i]);
+	row("create and delete a buffer", 64 * KIB, "B", cost(create_delete, &job));
 	measure_device();
 	return 0;
 }

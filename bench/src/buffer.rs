@@ -1,61 +1,42 @@
-//! What buffers cost.
-#![allow(unsafe_code, reason = "no device is there to vouch, and the yardstick is a raw pointer")]
+//! What a buffer costs: opening it, mapping it, and the CPU's access to it.
+#![allow(unsafe_code, reason = "the yardstick is a raw pointer")]
 
 use std::{fs::File, hint::black_box, os::fd::AsFd};
 
 use anyhow::{Result, ensure};
-use udmabuf::Buffer;
+use udmabuf::{Buffer, CreateOptions, OpenOptions};
 use udmabuf_sys::{ioctl, map::Mapping};
 
-use crate::meter::{X, cost, row, row_of};
+use crate::{
+    KIB, MIB,
+    meter::{X, cost, row, row_of, sizes},
+};
 
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-const PAGE: usize = 4096;
+const PAGE: usize = 4 * KIB;
+const WORDS: usize = MIB / size_of::<u32>();
+/// So much is mapped at most; more costs only time.
+const MAPPED: usize = 64 * MIB;
 
-/// 64, 256, 1024... bytes, up to `len`.
-fn sizes(from: usize, len: usize) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(from), |size| size.checked_mul(4))
-        .take_while(move |&size| size <= len)
-}
-
-pub(crate) fn measure(name: &str) -> Result<()> {
-    let mut buffer = Buffer::open(name)?;
-    let kind = if buffer.is_coherent() { "coherent" } else { "non-coherent" };
-    let len = buffer.len();
-    let title = |operation: &str| format!("{operation}, {kind}");
-
-    buffer = handovers(buffer, &title("sync for the device and back"))?;
-    if len >= MIB {
-        copies(&mut buffer, &title)?;
-        views(&mut buffer, &title)?;
-    }
-    drop(buffer);
-
-    let cost_of_open = cost(|| Buffer::open(name).map(drop))?;
-    row(&title("open, claim, map, close"), X::Bytes(len), cost_of_open);
-    mappings(name, len, &title("mmap, touch every page, munmap"))
-}
-
-fn handovers(buffer: Buffer, title: &str) -> Result<Buffer> {
-    let len = buffer.len();
-    let mut held = Some(buffer);
-    let pair = cost(|| {
-        if let Some(buffer) = held.take() {
-            let buffer = buffer.into_device()?;
-            // SAFETY: no device was given its address.
-            held = Some(unsafe { buffer.into_cpu() }?);
-        }
+/// Creates and deletes a buffer.
+pub(crate) fn creation() -> Result<()> {
+    let size = 64 * KIB;
+    let created = cost(|| {
+        CreateOptions::new("bench", size as u64).create()?.delete()?;
         anyhow::Ok(())
     })?;
-    row(title, X::Bytes(len), pair);
-    held.ok_or_else(|| anyhow::anyhow!("the buffer is gone"))
+    row("create and delete a buffer", X::Bytes(size), created);
+    Ok(())
 }
 
-fn mappings(name: &str, len: usize, title: &str) -> Result<()> {
+/// Opens and maps the buffer in different ways.
+pub(crate) fn mappings(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    let len = Buffer::open(name)?.len();
+    let opened = cost(|| Buffer::open(name).map(drop))?;
+    row(&title("open, claim, map, close"), X::Bytes(len), opened);
+
     let file = File::options().read(true).write(true).open(format!("/dev/{name}"))?;
     ioctl::claim(file.as_fd(), false)?;
-    for size in sizes(64 * KIB, len) {
+    for size in sizes(64 * KIB, len.min(MAPPED)) {
         let cost = cost(|| {
             let mapping = Mapping::new(file.as_fd(), size)?;
             for page in (0..size).step_by(PAGE) {
@@ -66,25 +47,26 @@ fn mappings(name: &str, len: usize, title: &str) -> Result<()> {
             }
             anyhow::Ok(())
         })?;
-        row(title, X::Bytes(size), cost);
+        row(&title("mmap, touch every page, munmap"), X::Bytes(size), cost);
     }
     Ok(())
 }
 
 fn words() -> Vec<u32> {
-    (0..1 << 18).map(|i: u32| i.wrapping_mul(2_654_435_761)).collect()
+    (0..).map(|i: u32| i.wrapping_mul(2_654_435_761)).take(WORDS).collect()
 }
 
-fn copies(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
+/// Copies into and out of a cached mapping.
+pub(crate) fn copies(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
     let words = words();
     buffer.as_mut_slice()[..MIB].fill(0);
     let into = cost(|| {
-        buffer.slice_of_mut::<u32>(0, words.len())?.copy_from_slice(black_box(&words));
+        buffer.slice_of_mut::<u32>(0, WORDS)?.copy_from_slice(black_box(&words));
         anyhow::Ok(())
     })?;
-    let mut back = vec![0; words.len()];
+    let mut back = vec![0; WORDS];
     let out_of = cost(|| {
-        black_box(&mut back).copy_from_slice(buffer.slice_of(0, words.len())?);
+        black_box(&mut back).copy_from_slice(buffer.slice_of(0, WORDS)?);
         anyhow::Ok(())
     })?;
     ensure!(back == words, "wrong bytes");
@@ -93,20 +75,32 @@ fn copies(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
     Ok(())
 }
 
-/// Words added up through the typed slice, and through a raw pointer by the
-/// same compiler.
-fn views(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
+/// Copies into and out of a mapping without cache.
+pub(crate) fn uncached_copies(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    let mut buffer = OpenOptions::new().uncached().open(name)?;
+    let bytes: Vec<u8> = words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+    buffer.fill(0..MIB, 0)?;
+    let into = cost(|| buffer.copy_from(0, black_box(&bytes)))?;
+    let mut back = vec![0; MIB];
+    let out_of = cost(|| buffer.copy_to(0, black_box(&mut back)))?;
+    ensure!(back == bytes, "wrong bytes");
+    row(&title("copy in, uncached mapping"), X::Bytes(MIB), into);
+    row(&title("copy out, uncached mapping"), X::Bytes(MIB), out_of);
+    Ok(())
+}
+
+/// Adds up words through a typed slice, and through a raw pointer by the same
+/// compiler.
+pub(crate) fn views(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
     let words = words();
     let expected = words.iter().fold(0, |sum: u32, word| sum.wrapping_add(*word));
-    buffer.slice_of_mut::<u32>(0, words.len())?.copy_from_slice(&words);
+    buffer.slice_of_mut::<u32>(0, WORDS)?.copy_from_slice(&words);
 
     let title = title("sum of 32-bit words");
-    let mut sum = 0_u32;
+    let mut sum = 0;
     let view = cost(|| {
-        sum = buffer
-            .slice_of::<u32>(0, words.len())?
-            .iter()
-            .fold(0_u32, |sum, word| sum.wrapping_add(*word));
+        let words = buffer.slice_of::<u32>(0, WORDS)?;
+        sum = words.iter().fold(0_u32, |sum, word| sum.wrapping_add(*word));
         anyhow::Ok(())
     })?;
     ensure!(sum == expected, "wrong sum");
@@ -114,7 +108,9 @@ fn views(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
 
     let start = buffer.as_slice().as_ptr();
     let raw = cost(|| {
-        sum = sum_raw(black_box(start).cast(), words.len());
+        // SAFETY: so many words are in the buffer, which is aligned to pages
+        // and the CPU's.
+        sum = unsafe { sum_raw(black_box(start).cast()) };
         anyhow::Ok(())
     })?;
     ensure!(sum == expected, "wrong sum");
@@ -122,12 +118,14 @@ fn views(buffer: &mut Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
     Ok(())
 }
 
-fn sum_raw(words: *const u32, count: usize) -> u32 {
+/// # Safety
+/// `words` is aligned, and valid for reads of [`WORDS`].
+unsafe fn sum_raw(words: *const u32) -> u32 {
     let mut sum = 0_u32;
-    for i in 0..count {
-        // SAFETY: the caller's buffer has as many words, and is aligned to pages.
+    for i in 0..WORDS {
+        // SAFETY: the caller's.
         let word = unsafe { words.add(i) };
-        // SAFETY: as above; the CPU owns the buffer.
+        // SAFETY: the caller's.
         sum = sum.wrapping_add(unsafe { *word });
     }
     sum

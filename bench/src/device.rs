@@ -4,18 +4,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use udmabuf_uio::{Block, Pci, ReadOnly, Register, Registers, WriteOnly};
+use udmabuf_uio::{Pci, Registers};
 
 use crate::meter::{X, cost, cost_of_each, row};
 
-enum Edu {}
-impl Block for Edu {
-    const SIZE: usize = 0x1000;
+udmabuf_uio::block! {
+    struct Edu: 0x1000 bytes {
+        0x00 => IDENTIFICATION: ReadOnly<u32>,
+        0x04 => LIVENESS: ReadWrite<u32>,
+        0x60 => RAISE: WriteOnly<u32>,
+        0x64 => ACKNOWLEDGE: WriteOnly<u32>,
+    }
 }
-const IDENTIFICATION: Register<Edu, u32, ReadOnly> = Register::at(0x00);
-const LIVENESS: Register<Edu, u32> = Register::at(0x04);
-const RAISE: Register<Edu, u32, WriteOnly> = Register::at(0x60);
-const ACKNOWLEDGE: Register<Edu, u32, WriteOnly> = Register::at(0x64);
 
 const IDENTITY: u32 = 0x0100_00ed;
 const ACCESSES: u32 = 64;
@@ -27,24 +27,27 @@ pub(crate) fn measure() -> Result<()> {
     };
     // SAFETY: the registers are as above, and nothing below starts DMA.
     let registers: Registers<Edu> = unsafe { pci.registers(0)? };
-    ensure!(registers.read(IDENTIFICATION) == IDENTITY, "not an edu device");
+    ensure!(registers.read(Edu::IDENTIFICATION) == IDENTITY, "not an edu device");
 
     let read = || {
-        let _ = registers.read(IDENTIFICATION);
+        let _ = registers.read(Edu::IDENTIFICATION);
     };
-    let write = || registers.write(LIVENESS, 0);
+    let write = || registers.write(Edu::LIVENESS, 0);
     row("register read", X::None, cost_of_each::<ACCESSES>(read, || repeat(read)));
     row("register write", X::None, cost_of_each::<ACCESSES>(write, || repeat(write)));
 
     let mut interrupt = pci.into_interrupt()?;
-    let cost = cost(|| {
-        registers.write(RAISE, 1);
-        let fired = interrupt.wait(Instant::now() + Duration::from_secs(1))?;
+    let mut serve = |deadline: Option<Instant>| {
+        let armed = interrupt.arm()?;
+        registers.write(Edu::RAISE, 1);
+        let fired = armed.wait(deadline)?;
         ensure!(fired == 1, "{fired} interrupts");
-        registers.write(ACKNOWLEDGE, 1);
+        registers.write(Edu::ACKNOWLEDGE, 1);
         Ok(())
-    })?;
-    row("interrupt: raise, rearm and wait, silence", X::None, cost);
+    };
+    let soon = cost(|| serve(Some(Instant::now() + Duration::from_secs(1))))?;
+    row("interrupt: arm, raise, wait with a deadline, silence", X::None, soon);
+    row("interrupt: arm, raise, wait, silence", X::None, cost(|| serve(None))?);
     Ok(())
 }
 

@@ -34,6 +34,22 @@ pub(crate) fn cost<E>(mut operation: impl FnMut() -> Result<(), E>) -> Result<f6
     Ok(least)
 }
 
+/// Nanoseconds for something long, without a warm-up.
+///
+/// # Errors
+/// Those of the operation.
+pub(crate) fn once<E>(operation: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
+    let start = Instant::now();
+    operation()?;
+    Ok(start.elapsed().as_secs_f64() * 1e9)
+}
+
+/// `from`, four times that and so on, up to `most`.
+pub(crate) fn sizes(from: usize, most: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(from), |size| size.checked_mul(4))
+        .take_while(move |&size| size <= most)
+}
+
 /// Nanoseconds for one of `N` accesses in a row, without the loop around them:
 /// `one` does it once, `many` N times.
 pub(crate) fn cost_of_each<const N: u32>(one: impl Fn(), many: impl Fn()) -> f64 {
@@ -54,6 +70,10 @@ pub(crate) enum X {
     None,
     /// Bytes.
     Bytes(usize),
+    /// Parts or buffers, in one step or one after the other.
+    Count(usize),
+    /// An offset in bytes.
+    Offset(usize),
 }
 
 /// Prints a measurement of the crates.
@@ -66,6 +86,8 @@ pub(crate) fn row_of(program: &str, operation: &str, x: X, cost: f64) {
     let (x, unit) = match x {
         X::None => (0, ""),
         X::Bytes(bytes) => (bytes, "B"),
+        X::Count(count) => (count, "parts"),
+        X::Offset(offset) => (offset, "B on"),
     };
     println!("row\t{program}\t{operation}\t{x}\t{unit}\t{cost:.2}");
 }

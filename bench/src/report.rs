@@ -108,16 +108,16 @@ fn number(cost: f64) -> String {
 
 /// `64 KiB`, `16 parts`
 pub(crate) fn size(x: u64, unit: &str) -> String {
-    if unit != "B" {
+    let Some(which) = unit.strip_prefix('B') else {
         return format!("{x} {unit}");
-    }
+    };
     let (mut x, mut prefixes) = (x, ["", "Ki", "Mi", "Gi"].into_iter().peekable());
     let mut prefix = prefixes.next();
     while x >= 1024 && x % 1024 == 0 && prefixes.peek().is_some() {
         x /= 1024;
         prefix = prefixes.next();
     }
-    format!("{x} {}B", prefix.unwrap_or_default())
+    format!("{x} {}B{which}", prefix.unwrap_or_default())
 }
 
 fn panel(operation: &Operation, unit: &str) -> Option<Panel> {
@@ -164,5 +164,6 @@ mod tests {
         assert_eq!(size(5 << 30, "B"), "5 GiB");
         assert_eq!(size(4096 + 64, "B"), "4160 B");
         assert_eq!(size(16, "parts"), "16 parts");
+        assert_eq!(size(2048, "B on"), "2 KiB on");
     }
 }

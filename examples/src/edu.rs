@@ -6,6 +6,7 @@
 
 use std::{
     ops::Range,
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -13,24 +14,23 @@ use std::{
 use udmabuf::{
     Buffer, Busy, DeviceOwned, DmaAddr, Engine, FromDevice, Progress, Slot, Started, ToDevice,
 };
-use udmabuf_uio::{Block, BusMaster, Interrupt, Pci, ReadOnly, Register, Registers, WriteOnly};
+use udmabuf_uio::{BusMaster, Interrupt, Pci, Registers, block};
 
 const VENDOR: u16 = 0x1234;
 const DEVICE: u16 = 0x11e8;
 
-/// BAR 0, as far as it holds registers.
-enum Regs {}
-impl Block for Regs {
-    const SIZE: usize = 0x1000;
+block! {
+    /// BAR 0, as far as it holds registers.
+    struct Regs: 0x1000 bytes {
+        0x00 => IDENTIFICATION: ReadOnly<u32>,
+        0x24 => INTERRUPT_STATUS: ReadOnly<u32>,
+        0x64 => INTERRUPT_ACKNOWLEDGE: WriteOnly<u32>,
+        0x80 => DMA_SOURCE: ReadWrite<u32>,
+        0x88 => DMA_DESTINATION: ReadWrite<u32>,
+        0x90 => DMA_COUNT: ReadWrite<u32>,
+        0x98 => DMA_COMMAND: ReadWrite<u32>,
+    }
 }
-
-const IDENTIFICATION: Register<Regs, u32, ReadOnly> = Register::at(0x00);
-const INTERRUPT_STATUS: Register<Regs, u32, ReadOnly> = Register::at(0x24);
-const INTERRUPT_ACKNOWLEDGE: Register<Regs, u32, WriteOnly> = Register::at(0x64);
-const DMA_SOURCE: Register<Regs, u32> = Register::at(0x80);
-const DMA_DESTINATION: Register<Regs, u32> = Register::at(0x88);
-const DMA_COUNT: Register<Regs, u32> = Register::at(0x90);
-const DMA_COMMAND: Register<Regs, u32> = Register::at(0x98);
 
 const IDENTITY: u32 = 0x00ed;
 const IDENTITY_MASK: u32 = 0xffff;
@@ -124,7 +124,7 @@ impl Edu {
         let bus_master = pci.bus_master()?;
         let interrupt = pci.into_interrupt()?;
         let mut dma = Dma { regs, interrupt, bus_master, cut_off: true, addr_bits, interrupts: 0 };
-        let identity = dma.regs.read(IDENTIFICATION);
+        let identity = dma.regs.read(Regs::IDENTIFICATION);
         if identity & IDENTITY_MASK != IDENTITY {
             return Err(Error::Identity(identity));
         }
@@ -193,15 +193,15 @@ impl Dma {
         }
         let (buffer, _) = buffer.to_words(self.addr_bits)?;
         let (from, to) = if way == 0 { (buffer, memory) } else { (memory, buffer) };
-        self.regs.write(DMA_SOURCE, from);
-        self.regs.write(DMA_DESTINATION, to);
-        self.regs.write(DMA_COUNT, count);
-        self.regs.write(DMA_COMMAND, COMMAND_START | COMMAND_INTERRUPT | way);
+        self.regs.write(Regs::DMA_SOURCE, from);
+        self.regs.write(Regs::DMA_DESTINATION, to);
+        self.regs.write(Regs::DMA_COUNT, count);
+        self.regs.write(Regs::DMA_COMMAND, COMMAND_START | COMMAND_INTERRUPT | way);
         Ok(())
     }
 
     fn is_busy(&self) -> bool {
-        self.regs.read(DMA_COMMAND) & COMMAND_START != 0
+        self.regs.read(Regs::DMA_COMMAND) & COMMAND_START != 0
     }
 }
 
@@ -213,8 +213,8 @@ unsafe impl Engine for Dma {
     type Error = Error;
 
     fn poll(&mut self) -> Progress<Error> {
-        let status = self.regs.read(INTERRUPT_STATUS);
-        self.regs.write(INTERRUPT_ACKNOWLEDGE, status);
+        let status = self.regs.read(Regs::INTERRUPT_STATUS);
+        self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, status);
         match self.is_busy() {
             true => Progress::Running,
             false if self.cut_off => Progress::Failed(Error::CutOff),
@@ -224,6 +224,11 @@ unsafe impl Engine for Dma {
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
         self.interrupts += u64::from(self.interrupt.wait(deadline)?);
+        Ok(())
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupts += u64::from(self.interrupt.watch(waker)?);
         Ok(())
     }
 
@@ -237,7 +242,7 @@ unsafe impl Engine for Dma {
             }
             thread::sleep(Duration::from_millis(1));
         }
-        self.regs.write(INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
+        self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
         // SAFETY: the device is idle, so it is programmed to access nothing.
         unsafe { self.bus_master.allow()? };
         self.cut_off = false;

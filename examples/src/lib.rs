@@ -4,6 +4,8 @@
 //! `unsafe impl Engine`), and a safe public interface. The programs beside
 //! `src` use them.
 
+pub mod accelerator;
+pub mod ap_ctrl_hs;
 pub mod edu;
 pub mod loopback;
 pub mod zdma;

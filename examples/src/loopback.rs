@@ -6,33 +6,36 @@
 
 mod model;
 
-use std::time::Instant;
+use std::{task::Waker, time::Instant};
 
 use udmabuf::{
     Buffer, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice,
     emulator::{Bus, Emulator},
 };
 use udmabuf_uio::{
-    Block, Interrupt, Io, Register, Registers, WriteOnly,
+    Interrupt, Io, Registers, block,
     emulator::{Emulated, Faults, emulate_with},
 };
 
-/// The engine's registers.
-#[derive(Debug)]
-pub enum Regs {}
-impl Block for Regs {
-    const SIZE: usize = 0x1c;
+block! {
+    /// The engine's registers.
+    pub struct Regs: 0x1c bytes, align 4 {
+        /// Where to copy from.
+        0x00 => SOURCE_LOW: ReadWrite<u32>,
+        /// Its upper half.
+        0x04 => SOURCE_HIGH: ReadWrite<u32>,
+        /// Where to copy to.
+        0x08 => DESTINATION_LOW: ReadWrite<u32>,
+        /// Its upper half.
+        0x0c => DESTINATION_HIGH: ReadWrite<u32>,
+        /// Bytes.
+        0x10 => LENGTH: ReadWrite<u32>,
+        /// Writing 1 starts a copy, writing 0 breaks it off.
+        0x14 => CONTROL: WriteOnly<u32>,
+        /// `STATUS_*`; writing a 1 clears "done" and "bus error", and the interrupt.
+        0x18 => STATUS: WriteEffect<u32>,
+    }
 }
-
-const SOURCE_LOW: Register<Regs, u32> = Register::at(0x00);
-const SOURCE_HIGH: Register<Regs, u32> = Register::at(0x04);
-const DESTINATION_LOW: Register<Regs, u32> = Register::at(0x08);
-const DESTINATION_HIGH: Register<Regs, u32> = Register::at(0x0c);
-const LENGTH: Register<Regs, u32> = Register::at(0x10);
-/// Writing 1 starts a copy, writing 0 breaks it off.
-const CONTROL: Register<Regs, u32, WriteOnly> = Register::at(0x14);
-/// `STATUS_*`; writing a 1 clears "done" and "bus error", and the interrupt.
-const STATUS: Register<Regs, u32> = Register::at(0x18);
 
 const STATUS_DONE: u32 = 1 << 0;
 const STATUS_BUS_ERROR: u32 = 1 << 1;
@@ -114,12 +117,12 @@ impl<I: Io> Core<I> {
         let (source_low, source_high) = source.dma_addr().to_words(64)?;
         let (destination_low, destination_high) = destination.dma_addr().to_words(64)?;
 
-        self.regs.write(SOURCE_LOW, source_low);
-        self.regs.write(SOURCE_HIGH, source_high);
-        self.regs.write(DESTINATION_LOW, destination_low);
-        self.regs.write(DESTINATION_HIGH, destination_high);
-        self.regs.write(LENGTH, len);
-        self.regs.write(CONTROL, 1);
+        self.regs.write(Regs::SOURCE_LOW, source_low);
+        self.regs.write(Regs::SOURCE_HIGH, source_high);
+        self.regs.write(Regs::DESTINATION_LOW, destination_low);
+        self.regs.write(Regs::DESTINATION_HIGH, destination_high);
+        self.regs.write(Regs::LENGTH, len);
+        self.regs.write(Regs::CONTROL, 1);
         Ok(())
     }
 }
@@ -136,8 +139,8 @@ unsafe impl<I: Io> Engine for Core<I> {
     }
 
     fn poll(&mut self) -> Progress<Error> {
-        let status = self.regs.read(STATUS);
-        self.regs.write(STATUS, status);
+        let status = self.regs.read(Regs::STATUS);
+        self.regs.write(Regs::STATUS, status);
         if status & STATUS_BUS_ERROR != 0 {
             Progress::Failed(Error::Bus)
         } else if status & STATUS_DONE != 0 {
@@ -152,9 +155,14 @@ unsafe impl<I: Io> Engine for Core<I> {
         Ok(())
     }
 
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupt.watch(waker)?;
+        Ok(())
+    }
+
     fn stop(&mut self) -> Result<(), Error> {
-        self.regs.write(CONTROL, 0);
-        self.regs.write(STATUS, STATUS_DONE | STATUS_BUS_ERROR);
+        self.regs.write(Regs::CONTROL, 0);
+        self.regs.write(Regs::STATUS, STATUS_DONE | STATUS_BUS_ERROR);
         Ok(())
     }
 }
@@ -176,10 +184,10 @@ mod tests {
 
         let transfer = engine.0.start((source, destination), |core, pair| {
             core.program(pair)?;
-            core.regs.write(CONTROL, 0);
-            core.regs.write(STATUS, STATUS_DONE);
-            core.regs.write(LENGTH, 6001);
-            core.regs.write(CONTROL, 1);
+            core.regs.write(Regs::CONTROL, 0);
+            core.regs.write(Regs::STATUS, STATUS_DONE);
+            core.regs.write(Regs::LENGTH, 6001);
+            core.regs.write(Regs::CONTROL, 1);
             Ok(())
         });
         let result = transfer.unwrap().wait(Duration::from_secs(5));

@@ -7,46 +7,37 @@
 #![allow(unsafe_code, reason = "vouches for the engine and for its registers")]
 
 use std::{
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
 
 use udmabuf::{Buffer, Busy, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice};
-use udmabuf_uio::{Block, Interrupt, ReadOnly, Register, Registers, Uio, WriteOnly};
+use udmabuf_uio::{Inner, Interrupt, Registers, Uio, block};
 
-/// One channel's registers.
-enum Regs {}
-impl Block for Regs {
-    const SIZE: usize = 0x204;
+block! {
+    /// One channel's registers.
+    struct Regs: 0x204 bytes, align 4 {
+        /// Interrupt status; writing a 1 clears the bit.
+        0x100 => ISR: WriteEffect<u32>,
+        0x108 => INTERRUPT_ENABLE: WriteOnly<u32>,
+        0x10c => INTERRUPT_DISABLE: WriteOnly<u32>,
+        0x110 => CTRL0: ReadWrite<u32>,
+        0x11c => STATUS: ReadOnly<u32>,
+        0x120 => DATA_ATTR: ReadWrite<u32>,
+        0x128 => SOURCE: Descriptor,
+        0x138 => DESTINATION: Descriptor,
+        0x200 => CTRL2: ReadWrite<u32>,
+    }
 }
 
-/// Interrupt status; writing a 1 clears the bit.
-const ISR: Register<Regs, u32> = Register::at(0x100);
-const INTERRUPT_ENABLE: Register<Regs, u32, WriteOnly> = Register::at(0x108);
-const INTERRUPT_DISABLE: Register<Regs, u32, WriteOnly> = Register::at(0x10c);
-const CTRL0: Register<Regs, u32> = Register::at(0x110);
-const STATUS: Register<Regs, u32, ReadOnly> = Register::at(0x11c);
-const DATA_ATTR: Register<Regs, u32> = Register::at(0x120);
-const SOURCE: Descriptor = Descriptor::at(0x128);
-const DESTINATION: Descriptor = Descriptor::at(0x138);
-const CTRL2: Register<Regs, u32> = Register::at(0x200);
-
-/// Four words that say where one side of the copy is.
-struct Descriptor {
-    addr_low: Register<Regs, u32>,
-    addr_high: Register<Regs, u32>,
-    size: Register<Regs, u32>,
-    control: Register<Regs, u32>,
-}
-
-impl Descriptor {
-    const fn at(offset: usize) -> Self {
-        Self {
-            addr_low: Register::at(offset),
-            addr_high: Register::at(offset + 4),
-            size: Register::at(offset + 8),
-            control: Register::at(offset + 12),
-        }
+block! {
+    /// Four words that say where one side of the copy is.
+    struct Descriptor: 0x10 bytes, align 4 {
+        0x0 => ADDR_LOW: ReadWrite<u32>,
+        0x4 => ADDR_HIGH: ReadWrite<u32>,
+        0x8 => SIZE: ReadWrite<u32>,
+        0xc => CONTROL: ReadWrite<u32>,
     }
 }
 
@@ -135,9 +126,9 @@ impl Zdma {
         let interrupt = uio.into_interrupt()?;
         let mut channel = Channel { regs, interrupt, started: false, interrupts: 0 };
         channel.stop()?;
-        channel.regs.write(INTERRUPT_DISABLE, ISR_ALL);
-        channel.regs.write(CTRL0, CTRL0_SIMPLE);
-        channel.regs.write(INTERRUPT_ENABLE, ISR_DONE | ISR_ERRORS);
+        channel.regs.write(Regs::INTERRUPT_DISABLE, ISR_ALL);
+        channel.regs.write(Regs::CTRL0, CTRL0_SIMPLE);
+        channel.regs.write(Regs::INTERRUPT_ENABLE, ISR_DONE | ISR_ERRORS);
         Ok(Self(Slot::new(channel)))
     }
 
@@ -174,32 +165,39 @@ impl Channel {
         let to = destination.dma_addr().to_words(ADDR_BITS)?;
 
         let snooped = source.is_coherent() || destination.is_coherent();
-        self.regs.write(DATA_ATTR, if snooped { DATA_ATTR_SNOOPED } else { DATA_ATTR_RESET });
-        self.describe(SOURCE, from, size, source.is_coherent());
-        self.describe(DESTINATION, to, size, destination.is_coherent());
-        self.regs.write(ISR, ISR_ALL);
-        self.regs.write(CTRL2, CTRL2_ENABLE);
+        self.regs.write(Regs::DATA_ATTR, if snooped { DATA_ATTR_SNOOPED } else { DATA_ATTR_RESET });
+        self.describe(Regs::SOURCE, from, size, source.is_coherent());
+        self.describe(Regs::DESTINATION, to, size, destination.is_coherent());
+        self.regs.write(Regs::ISR, ISR_ALL);
+        self.regs.write(Regs::CTRL2, CTRL2_ENABLE);
         self.started = true;
         Ok(())
     }
 
-    fn describe(&self, at: Descriptor, (low, high): (u32, u32), size: u32, coherent: bool) {
-        self.regs.write(at.addr_low, low);
-        self.regs.write(at.addr_high, high);
-        self.regs.write(at.size, size);
-        self.regs.write(at.control, if coherent { CONTROL_COHERENT } else { 0 });
+    fn describe(
+        &self,
+        at: Inner<Regs, Descriptor>,
+        (low, high): (u32, u32),
+        size: u32,
+        coherent: bool,
+    ) {
+        self.regs.write(at.register(Descriptor::ADDR_LOW), low);
+        self.regs.write(at.register(Descriptor::ADDR_HIGH), high);
+        self.regs.write(at.register(Descriptor::SIZE), size);
+        self.regs
+            .write(at.register(Descriptor::CONTROL), if coherent { CONTROL_COHERENT } else { 0 });
     }
 
     /// The interrupt status once the engine has come to rest.
     fn ended(&mut self) -> Option<u32> {
-        let status = self.regs.read(ISR);
-        let state = self.regs.read(STATUS) & STATUS_STATE;
+        let status = self.regs.read(Regs::ISR);
+        let state = self.regs.read(Regs::STATUS) & STATUS_STATE;
         let said_so = !self.started || status & (ISR_DONE | ISR_ERRORS) != 0;
         if !said_so || state == STATUS_BUSY || state == STATUS_PAUSED {
             return None;
         }
         self.started = false;
-        self.regs.write(ISR, ISR_ALL);
+        self.regs.write(Regs::ISR, ISR_ALL);
         Some(status)
     }
 }
@@ -222,6 +220,11 @@ unsafe impl Engine for Channel {
 
     fn park(&mut self, deadline: Instant) -> Result<(), Error> {
         self.interrupts += u64::from(self.interrupt.wait(deadline)?);
+        Ok(())
+    }
+
+    fn register(&mut self, waker: &Waker) -> Result<(), Error> {
+        self.interrupts += u64::from(self.interrupt.watch(waker)?);
         Ok(())
     }
 

@@ -17,6 +17,34 @@
 static dev_t udb_first_devt;
 static struct cdev *udb_cdev;
 
+/* One more open file, of zeroed memory if it is to be and no other has it open. */
+static int udb_open_user(struct udb_buffer *buf)
+{
+	int ret;
+
+	ret = mutex_lock_interruptible(&buf->opening);
+	if (ret)
+		return ret;
+	ret = udb_enter(buf);
+	if (ret)
+		goto out;
+	ret = udb_user_get(buf);
+	udb_leave(buf);
+	if (ret)
+		goto out;
+	if (buf->zero_between_users && buf->used && !buf->files)
+		ret = udb_memory_zero(buf);
+	if (ret) {
+		udb_user_put(buf, NULL);
+		goto out;
+	}
+	buf->used = true;
+	buf->files++;
+out:
+	mutex_unlock(&buf->opening);
+	return ret;
+}
+
 static int udb_open(struct inode *inode, struct file *file)
 {
 	struct udb_buffer *buf = udb_minor_get(iminor(inode));
@@ -26,11 +54,7 @@ static int udb_open(struct inode *inode, struct file *file)
 	if (!buf)
 		return -ENODEV;
 	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
-	ret = user ? udb_enter(buf) : -ENOMEM;
-	if (ret)
-		goto err_put;
-	ret = udb_user_get(buf);
-	udb_leave(buf);
+	ret = user ? udb_open_user(buf) : -ENOMEM;
 	if (ret)
 		goto err_put;
 
@@ -51,6 +75,9 @@ static int udb_file_release(struct inode *inode, struct file *file)
 	struct udb_file *user = file->private_data;
 
 	udb_user_put(user->buf, user);
+	mutex_lock(&user->buf->opening);
+	user->buf->files--;
+	mutex_unlock(&user->buf->opening);
 	udb_put(user->buf);
 	kfree(user);
 	return 0;
@@ -183,6 +210,7 @@ static const struct file_operations udb_fops = {
 	.splice_read = udb_splice_read,
 	.splice_write = iter_file_splice_write,
 	.mmap = udb_mmap,
+	.show_fdinfo = udb_show_fdinfo,
 	.get_unmapped_area = udb_get_unmapped_area,
 	.unlocked_ioctl = udb_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,

@@ -15,6 +15,7 @@
 #include <linux/fs.h>
 #include <linux/kernel.h>
 #include <linux/miscdevice.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/sched/signal.h>
@@ -27,7 +28,7 @@
 #define UDB_COMMAND_MAX 1024
 
 struct udb_manager_file {
-	struct mutex lock;
+	struct mutex lock;			/* of all below */
 	size_t len;
 	char command[UDB_COMMAND_MAX + 1];	/* and a NUL */
 	char *answer;

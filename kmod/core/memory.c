@@ -10,6 +10,8 @@
 #include <linux/mm.h>
 #include <linux/of_reserved_mem.h>
 #include <linux/scatterlist.h>
+#include <linux/sched/signal.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
@@ -73,6 +75,29 @@ void udb_memory_unmap(const struct udb_memory *mem, size_t offset, void *start)
 {
 	if (!mem->uncached && PageHighMem(pfn_to_page(udb_memory_pfn(mem, offset))))
 		udb_kunmap(start - offset_in_page(offset));
+}
+
+/* For the CPU and the device. */
+int udb_memory_zero(struct udb_buffer *buf)
+{
+	size_t offset, len;
+
+	for (offset = 0; offset < buf->memory.size; offset += len) {
+		int ret = udb_enter(buf);
+		void *start;
+
+		if (ret)
+			return ret;
+		start = udb_memory_map(&buf->memory, offset, &len);
+		len = min_t(size_t, len, SZ_4M);
+		memset(start, 0, len);
+		udb_memory_unmap(&buf->memory, offset, start);
+		udb_leave(buf);
+		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	}
+	return udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
 }
 
 /* Of memory in one piece. */
@@ -165,6 +190,9 @@ static int udb_alloc_block(struct device *dev, struct udb_memory *mem)
 			       GFP_KERNEL | __GFP_NOWARN);
 	if (!page)
 		return -ENOMEM;
+	/* Never so; but debugging wants each mapping to be asked. */
+	if (dma_mapping_error(dev, mem->dma_addr))
+		return -EIO;
 	mem->kind = UDB_MEMORY_BLOCK;
 	ret = udb_memory_set_block(mem, page_to_phys(page));
 	if (ret)

@@ -11,6 +11,7 @@
 #include <linux/ioport.h>
 #include <linux/of.h>
 #include <linux/of_reserved_mem.h>
+#include <linux/slab.h>
 
 #include "udb.h"
 
@@ -62,9 +63,12 @@ int udb_region_init(struct udb_buffer *buf, const struct udb_spec *spec,
 		goto out;
 	}
 	ret = 0;
-	if (!node || spec->keep_contents)
+	if (!node)
 		goto out;
-	ret = region->mem ? of_reserved_mem_device_init(own) : -ENODEV;
+	if (!region->mem)
+		ret = -ENODEV;
+	else if (!spec->keep_contents)
+		ret = of_reserved_mem_device_init(own);
 	if (ret)
 		dev_err(own, "property memory-region: %pOF cannot be used: error %d\n",
 			node, ret);
@@ -144,7 +148,7 @@ int udb_region_alloc(struct udb_buffer *buf, const struct udb_spec *spec,
 	return 0;
 
 err_segments:
-	kvfree(mem->segments);
+	kfree(mem->segments);
 	mem->segments = NULL;
 err_memory:
 	dma_free_attrs(buf->dev, mem->size, mem->uncached, mem->dma_addr,

@@ -9,7 +9,8 @@
  * udb_leave(). That section takes no user memory (a page fault there would
  * enter again, below mmap_lock) and is short: removal waits for it.
  *
- * Lock order: mmap_lock or a dma-buf's locks, udb_buffer.life, udb_buffer.lock.
+ * Lock order: udb_buffer.opening, mmap_lock or a dma-buf's locks, udb_buffer.life,
+ * udb_buffer.lock.
  */
 #ifndef UDB_H
 #define UDB_H
@@ -18,6 +19,7 @@
 #include <linux/fs.h>
 #include <linux/kref.h>
 #include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
@@ -28,6 +30,7 @@
 
 struct device;
 struct reserved_mem;
+struct seq_file;
 struct sg_table;
 struct vm_area_struct;
 
@@ -123,6 +126,12 @@ struct udb_region {
 	bool no_map;
 };
 
+/* What was synced, by one CPU: for the CPU, for the device. */
+struct udb_counters {
+	u64 ranges[2];
+	u64 bytes[2];
+};
+
 struct udb_buffer {
 	struct kref ref;
 
@@ -145,6 +154,13 @@ struct udb_buffer {
 	unsigned int mmap_mode;		/* UDB_MMAP_* */
 	bool coherent;
 	bool cache_emptied;		/* mmap.c */
+	bool zero_between_users;
+
+	struct mutex opening;		/* for both; above life */
+	unsigned int files;		/* open ones */
+	bool used;			/* by one before */
+
+	struct udb_counters __percpu *counters;
 
 	/* At the device, by who had no claim or died with one; see claim.c. */
 	bool astray;
@@ -240,6 +256,7 @@ void udb_parent_exit(void);
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
 void udb_memory_free(struct udb_buffer *buf);
+int udb_memory_zero(struct udb_buffer *buf);
 int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
 void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size);
@@ -317,6 +334,11 @@ int udb_sync_value(struct udb_buffer *buf, struct udb_file *user, u64 value,
 int udb_set_sync(struct udb_file *user, const struct u_dma_buf_sync_args *args);
 void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args);
 
+/* counters.c */
+struct udb_counters __percpu *udb_counters_new(void);
+void udb_count_syncs(struct udb_buffer *buf, bool for_device, u64 ranges, u64 bytes);
+extern const struct attribute_group udb_counter_group;
+
 /* export.c */
 #if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
 int udb_export(struct file *file, void __user *arg);
@@ -326,6 +348,9 @@ static inline int udb_export(struct file *file, void __user *arg)
 	return -ENXIO;
 }
 #endif
+
+/* fdinfo.c */
+void udb_show_fdinfo(struct seq_file *seq, struct file *file);
 
 /* ioctl.c */
 u64 udb_capabilities(const struct udb_buffer *buf);

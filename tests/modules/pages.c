@@ -32,6 +32,20 @@ static const char *pages_type(u64 entry)
 	return "unknown";
 }
 
+#ifdef CONFIG_RISCV
+/* Does not let modules walk; this tells the type of mappings like ours. */
+static void pages_walk(struct mm_struct *mm, unsigned long addr)
+{
+	struct follow_pfnmap_args args = { .vma = vma_lookup(mm, addr), .address = addr };
+
+	pages_size = 0;
+	if (!args.vma || follow_pfnmap_start(&args))
+		return;
+	pages_entry = pgprot_val(args.pgprot);
+	pages_size = PAGE_SIZE;
+	follow_pfnmap_end(&args);
+}
+#else
 /* The table cannot go: the caller maps, and has one thread. */
 static void pages_walk(struct mm_struct *mm, unsigned long addr)
 {
@@ -65,6 +79,7 @@ static void pages_walk(struct mm_struct *mm, unsigned long addr)
 	pages_entry = pte_val(pte);
 	pages_size = PAGE_SIZE;
 }
+#endif
 
 static int pages_set(const char *text, const struct kernel_param *param)
 {

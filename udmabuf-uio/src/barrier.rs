@@ -48,4 +48,5 @@ barriers! {
     // Only write-combined stores can be late here; the empty assembly keeps the
     // compiler in order.
     "x86_64": "sfence", "";
+    "x86": "sfence", "";
 }

@@ -273,6 +273,13 @@ fn a_pci_device_is_found_and_its_command_register_restored() {
     drop(interrupt);
     assert_eq!(command(&config), 0x0403, "as found, but without bus mastering");
     drop(registers);
+
+    // Its interrupt is masked in the same place, whichever way it is opened.
+    let mut interrupt = fake.open(By::Name("uio_pci_generic")).unwrap().into_interrupt().unwrap();
+    assert_eq!(command(&config), 0x0403);
+    let armed = interrupt.arm().unwrap();
+    assert_eq!(command(&config), 0x0003);
+    drop(armed);
 }
 
 #[test]

@@ -59,17 +59,24 @@ impl Handle {
     /// What it means that an operation failed: that the device was removed, or
     /// what the operating system says.
     pub(crate) fn error(&self, operation: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
-        move |source| {
-            if self.dir.exists() {
-                return Error::os(&self.label, operation)(source);
-            }
-            for map in &*self.maps.lock().unwrap_or_else(PoisonError::into_inner) {
-                if let Some(map) = map.upgrade() {
-                    mmio::unplug(&map);
-                }
-            }
-            Error::Removed { device: self.label.clone() }
+        move |source| match self.is_there() {
+            true => Error::os(&self.label, operation)(source),
+            false => self.removed(),
         }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.dir.exists()
+    }
+
+    /// The device was removed: its registers are no longer there.
+    pub(crate) fn removed(&self) -> Error {
+        for map in &*self.maps.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(map) = map.upgrade() {
+                mmio::unplug(&map);
+            }
+        }
+        Error::Removed { device: self.label.clone() }
     }
 }
 

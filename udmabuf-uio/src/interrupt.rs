@@ -60,6 +60,8 @@ use crate::{Error, emulator::Line, handle::Handle, pci::Config};
 pub struct Interrupt {
     source: Source,
     missed: u64,
+    #[cfg(feature = "tokio")]
+    watched: Option<tokio::Watched>,
 }
 
 #[derive(Debug)]
@@ -78,13 +80,39 @@ enum Source {
 impl Interrupt {
     pub(crate) fn new(handle: Arc<Handle>, pci: Option<Arc<Config>>) -> Result<Self, Error> {
         let seen = handle.interrupts().map_err(handle.error("counting interrupts"))?;
-        let interrupt = Self { source: Source::Kernel { handle, pci, seen }, missed: 0 };
-        interrupt.set_masked(true)?;
+        let mut interrupt = Self::from_source(Source::Kernel { handle, pci, seen });
+        interrupt.pass_over().map_err(|error| match &interrupt.source {
+            // This is how UIO says that there is none.
+            Source::Kernel { handle, .. }
+                if Errno::from_io_error(&error) == Some(Errno::IO) && handle.is_there() =>
+            {
+                Error::NoInterrupt { device: handle.label.clone() }
+            }
+            _ => interrupt.error(error),
+        })?;
         Ok(interrupt)
     }
 
+    /// Masks it, and forgets what was before.
+    fn pass_over(&mut self) -> io::Result<()> {
+        self.try_set_masked(true)?;
+        if self.try_ready(Some(Instant::now()))? {
+            self.try_count()?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn emulated(line: Arc<Line>) -> Self {
-        Self { source: Source::Emulated(line), missed: 0 }
+        Self::from_source(Source::Emulated(line))
+    }
+
+    fn from_source(source: Source) -> Self {
+        Self {
+            source,
+            missed: 0,
+            #[cfg(feature = "tokio")]
+            watched: None,
+        }
     }
 
     /// Unmasks the interrupt and waits until it fires or the deadline passes, if
@@ -92,7 +120,7 @@ impl Interrupt {
     /// deadline passed, more than 1 only if the kernel does not mask it.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Interrupted`], [`Error::Removed`]
     pub fn wait(&mut self, deadline: impl Into<Option<Instant>>) -> Result<u32, Error> {
         self.arm()?.wait(deadline)
     }
@@ -101,7 +129,7 @@ impl Interrupt {
     /// for it already, it fires at once.
     ///
     /// # Errors
-    /// [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Removed`]
     pub fn arm(&mut self) -> Result<Armed<'_>, Error> {
         self.set_masked(false)?;
         Ok(Armed { interrupt: self, fired: false })
@@ -115,6 +143,10 @@ impl Interrupt {
     }
 
     fn set_masked(&self, masked: bool) -> Result<(), Error> {
+        self.try_set_masked(masked).map_err(|error| self.error(error))
+    }
+
+    fn try_set_masked(&self, masked: bool) -> io::Result<()> {
         match &self.source {
             Source::Kernel { pci: Some(config), .. } => config.set_intx_disable(masked),
             Source::Kernel { handle, .. } => {
@@ -126,33 +158,37 @@ impl Interrupt {
             }
             Source::Emulated(line) => line.set_masked(masked).map_err(Into::into),
         }
-        .map_err(|error| self.error(error))
     }
 
     /// Whether there is something to count before the deadline.
     fn ready(&self, deadline: Option<Instant>) -> Result<bool, Error> {
+        self.try_ready(deadline).map_err(|error| self.error(error))
+    }
+
+    fn try_ready(&self, deadline: Option<Instant>) -> io::Result<bool> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Too long for the kernel's clock is as good as for ever.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
-        let ready = poll(&mut [PollFd::new(&self.fd(), PollFlags::IN)], left.as_ref());
-        ready.map(|ready| ready > 0).map_err(|errno| self.error(errno.into()))
+        Ok(poll(&mut [PollFd::new(&self.fd(), PollFlags::IN)], left.as_ref())? > 0)
     }
 
     /// How often it fired since the last call; it must be ready, or this blocks.
     fn count(&mut self) -> Result<u32, Error> {
-        let count = match &mut self.source {
-            Source::Kernel { handle, seen, .. } => {
-                let mut count = [0; 4];
-                retry_on_intr(|| rustix::io::read(&handle.uio, &mut count)).map(|_| {
-                    let count = u32::from_ne_bytes(count);
-                    count.wrapping_sub(std::mem::replace(seen, count))
-                })
-            }
-            Source::Emulated(line) => line.take(),
-        };
-        let count = count.map_err(|errno| self.error(errno.into()))?;
+        let count = self.try_count().map_err(|error| self.error(error))?;
         self.missed += u64::from(count.saturating_sub(1));
         Ok(count)
+    }
+
+    fn try_count(&mut self) -> io::Result<u32> {
+        match &mut self.source {
+            Source::Kernel { handle, seen, .. } => {
+                let mut count = [0; 4];
+                retry_on_intr(|| rustix::io::read(&handle.uio, &mut count))?;
+                let count = u32::from_ne_bytes(count);
+                Ok(count.wrapping_sub(std::mem::replace(seen, count)))
+            }
+            Source::Emulated(line) => Ok(line.take()?),
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -164,25 +200,17 @@ impl Interrupt {
 
     fn error(&self, error: io::Error) -> Error {
         let errno = Errno::from_io_error(&error);
-        match &self.source {
-            Source::Kernel { handle, .. } => match errno {
-                Some(Errno::INTR) => Error::Interrupted { device: handle.label.clone() },
-                _ => match handle.error("waiting for the interrupt")(error) {
-                    // This is what UIO says where there is none.
-                    Error::Os { device, .. } if errno == Some(Errno::IO) => {
-                        Error::NoInterrupt { device }
-                    }
-                    error => error,
-                },
-            },
-            Source::Emulated(_) => {
-                let device = "emulated device".to_owned();
-                match errno {
-                    Some(Errno::INTR) => Error::Interrupted { device },
-                    Some(Errno::NODEV) => Error::Removed { device },
-                    _ => Error::os(device, "waiting for the interrupt")(error),
-                }
+        let (device, handle) = match &self.source {
+            Source::Kernel { handle, .. } => (handle.label.clone(), Some(handle)),
+            Source::Emulated(_) => ("emulated device".to_owned(), None),
+        };
+        match errno {
+            Some(Errno::INTR) => Error::Interrupted { device },
+            // What reading and writing UIO say, and what sysfs does.
+            Some(Errno::IO | Errno::INVAL | Errno::NODEV) => {
+                handle.map_or(Error::Removed { device }, |handle| handle.removed())
             }
+            _ => Error::os(device, "waiting for the interrupt")(error),
         }
     }
 }

@@ -35,7 +35,8 @@
 //! | waiting: blocking, with a deadline, in an executor | [`Interrupt`], [`Armed`] |
 //! | all of this without hardware | [`emulator`] |
 //!
-//! The feature `tokio` adds `Armed::fired`, which awaits an interrupt.
+//! The feature `tokio` adds `Armed::fired`, which awaits an interrupt, and
+//! `Interrupt::watch`, which wakes who awaits a transfer.
 //!
 //! # One driver for one device
 //! An open device is locked (`flock` on its files, of PCI devices too), until

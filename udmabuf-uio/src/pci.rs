@@ -16,6 +16,9 @@ use crate::{
 };
 pub(crate) use config::Config;
 
+/// The kernel driver, and the name of its UIO devices.
+pub(crate) const GENERIC: &str = "uio_pci_generic";
+
 /// A PCI function bound to `uio_pci_generic`, which no other [`Pci`] has open.
 ///
 /// When the last is dropped of this, its [`BusMaster`] and its [`Interrupt`],
@@ -82,7 +85,7 @@ impl Pci {
     }
 
     fn open_device(roots: &Roots, device: PciDevice) -> Result<Self, Error> {
-        let bound = device.driver.as_deref() == Some("uio_pci_generic");
+        let bound = device.driver.as_deref() == Some(GENERIC);
         let uio = sysfs::numbered(&device.dir.join("uio"), "uio")
             .into_iter()
             .find(|_| bound)
@@ -101,7 +104,7 @@ impl Pci {
             });
         };
         let uio = Uio::open_device(roots, uio)?;
-        let config = Arc::new(Config::open(&device, uio.handle().clone())?);
+        let config = Arc::new(Config::open(&device.dir, uio.handle().clone())?);
         Ok(Self { device, uio, config })
     }
 

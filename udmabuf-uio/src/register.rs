@@ -181,6 +181,20 @@ pub struct Inner<K, G> {
     inner: Exactly<G>,
 }
 
+impl<K: Block, G: Block> Inner<K, G> {
+    /// The block at `offset`; for a `const`.
+    ///
+    /// # Panics
+    /// If it is not aligned or not inside `K`.
+    #[must_use]
+    pub const fn at(offset: usize) -> Self {
+        assert!(offset % G::ALIGN == 0, "a block is not aligned");
+        assert!(G::ALIGN <= K::ALIGN, "the inner block needs more alignment than the outer has");
+        assert!(is_inside(offset, 0, 1, G::SIZE, K::SIZE), "the block is not inside the outer");
+        Self { offset, outer: PhantomData, inner: PhantomData }
+    }
+}
+
 impl<K, G> Inner<K, G> {
     /// The inner block's register as one of the outer block.
     #[must_use]

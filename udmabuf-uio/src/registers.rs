@@ -29,11 +29,12 @@ pub trait Block {
 ///
 /// udmabuf_uio::block! {
 ///     /// The engine: its version, a FIFO, sixteen coefficients of 16 bits that
-///     /// are 4 bytes apart, and two channels.
+///     /// are 4 bytes apart, and two channels after one that drives both.
 ///     pub struct Engine: 0x80 bytes {
 ///         0x00 => VERSION: ReadOnly<u32>,
 ///         0x04 => EVENTS: ReadEffect<u32>,
 ///         0x20 => COEFFICIENTS: [ReadWrite<u16>; 8 step 4],
+///         0x40 => COMMON: Channel,
 ///         0x60 => CHANNELS: [Channel; 2 step 0x10],
 ///     }
 /// }
@@ -109,6 +110,15 @@ macro_rules! block {
         $crate::block!(@declare $Block [$(#[$doc])* $vis] $name:
             $crate::Blocks<Self, $Inner, $n> =
             $crate::Blocks::at($offset, $crate::block!(@inner_step $Inner, $($step)?)));
+        $crate::block!(@registers $Block, $vis, $($($rest)*)?);
+    };
+
+    (@registers $Block:ident, $vis:vis,
+        $(#[$doc:meta])* $offset:literal => $name:ident: $Inner:ident
+        $(, $($rest:tt)*)?
+    ) => {
+        $crate::block!(@declare $Block [$(#[$doc])* $vis] $name:
+            $crate::Inner<Self, $Inner> = $crate::Inner::at($offset));
         $crate::block!(@registers $Block, $vis, $($($rest)*)?);
     };
 
@@ -222,7 +232,7 @@ impl<K, I: fmt::Debug> fmt::Debug for Registers<K, I> {
 }
 
 /// What registers are reached through. Sealed.
-pub trait Io {
+pub trait Io: Send + Sync + 'static {
     /// Reads at `offset`, which a [`Register`] proves.
     #[doc(hidden)]
     fn read<W: Word>(&self, offset: usize, proof: sealed::InBlock) -> W;

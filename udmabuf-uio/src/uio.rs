@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use crate::{
-    Block, By, Error, Interrupt, Map, Mmio, Port, Registers, UioDevice, devices, handle::Handle,
+    Block, By, Error, Interrupt, Map, Mmio, Port, Registers, UioDevice, devices,
+    handle::Handle,
+    pci::{self, Config},
     sysfs::Roots,
 };
 
@@ -160,9 +162,15 @@ impl Uio {
     /// The device's interrupt, masked.
     ///
     /// # Errors
-    /// [`Error::NoInterrupt`]
+    /// [`Error::NoInterrupt`], [`Error::Removed`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
-        Interrupt::new(self.handle, None)
+        let config = match self.device.name == pci::GENERIC && self.device.pci.is_some() {
+            true => {
+                Some(Arc::new(Config::open(&self.device.dir.join("device"), self.handle.clone())?))
+            }
+            false => None,
+        };
+        Interrupt::new(self.handle, config)
     }
 
     pub(crate) fn handle(&self) -> &Arc<Handle> {

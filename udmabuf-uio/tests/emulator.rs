@@ -3,7 +3,12 @@
 
 use std::{
     os::fd::AsFd,
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Poll, Wake, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -247,6 +252,55 @@ fn tokio_awaits_it() {
         };
         assert!(matches!(error, Error::Removed { .. }), "{error}");
     });
+}
+
+/// Whoever polls is woken when it fires, and not before.
+#[test]
+fn a_watched_interrupt_wakes() {
+    let (registers, mut interrupt) = device();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (mut fired, mut polls) = (0, 0);
+        let clear = || {
+            let level = registers.read(Regs::LEVEL) != 0;
+            registers.write(Regs::LEVEL, 0);
+            level
+        };
+        for _ in 0..100 {
+            registers.write(Regs::STEPS, 2000);
+            // As a transfer is polled: the status, before and after.
+            let done = std::future::poll_fn(|context| {
+                polls += 1;
+                if clear() {
+                    return Poll::Ready(());
+                }
+                fired += interrupt.watch(context.waker()).unwrap();
+                if clear() { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::time::timeout(Duration::from_secs(5), done).await.unwrap();
+        }
+        assert!((1..=100).contains(&fired), "{fired} interrupts for 100 events");
+        // One before it fires, one after; and one for what the last round left.
+        assert!(polls <= 300, "{polls} polls for 100 events");
+        registers.write(Regs::UNPLUG, 1);
+        let error = std::future::poll_fn(|context| match interrupt.watch(context.waker()) {
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        });
+        let error = tokio::time::timeout(Duration::from_secs(5), error).await.unwrap();
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+    });
+    // Without a runtime, it asks to be asked again.
+    let (_registers, mut interrupt) = device();
+    struct Woken(AtomicBool);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let woken = Arc::new(Woken(AtomicBool::new(false)));
+    assert_eq!(interrupt.watch(&Waker::from(Arc::clone(&woken))).unwrap(), 0);
+    assert!(woken.0.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn a_field_can_be_the_whole_register() {
 
 #[test]
 fn declarations_that_do_not_fit_panic() {
-    use udmabuf_uio::{Array, Blocks, ReadOnly, Register};
+    use udmabuf_uio::{Array, Blocks, Inner, ReadOnly, Register};
     let refused = |f: fn()| std::panic::catch_unwind(f).is_err();
     type R = Register<Regs, u32, ReadOnly>;
     assert!(!refused(|| {
@@ -200,6 +200,9 @@ fn declarations_that_do_not_fit_panic() {
         })
     );
     assert!(refused(|| {
+        let _ = A::at(0, 0);
+    }));
+    assert!(refused(|| {
         let _ = A::at(8, usize::MAX / 4 * 4);
     }));
     type B = Blocks<Regs, Channel, 2>;
@@ -220,6 +223,20 @@ fn declarations_that_do_not_fit_panic() {
             let _ = B::at(0, 0xe);
         })
     );
+    type I = Inner<Regs, Channel>;
+    assert!(!refused(|| {
+        let _ = I::at(0x64);
+    }));
+    assert!(
+        refused(|| {
+            let _ = I::at(0x68);
+        }) && refused(|| {
+            let _ = I::at(2);
+        })
+    );
+    assert!(refused(|| {
+        let _ = Inner::<Channel, Narrow>::at(0);
+    }));
     // An inner block may not ask for more alignment than the outer one has.
     assert!(refused(|| {
         let _ = Blocks::<Channel, Narrow, 1>::at(0, 8);

@@ -54,6 +54,7 @@ barriers! {
     // x86 keeps these orders by itself; the (empty) assembly keeps the compiler
     // from changing them.
     "x86_64": "", "";
+    "x86": "", "";
 }
 
 /// Stores to write-combined memory leave the CPU's buffer before what follows.

@@ -74,7 +74,6 @@ mod faults;
 mod owners;
 mod pages;
 mod region;
-mod words;
 
 use std::{
     fmt,

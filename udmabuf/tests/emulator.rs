@@ -121,6 +121,8 @@ fn views_are_checked() {
     }
     assert!(matches!(buffer.slice_of::<u32>(0, 17), Err(Error::OutOfRange { .. })));
     assert!(matches!(buffer.slice_of::<u32>(0, usize::MAX), Err(Error::OutOfRange { .. })));
+    let wraps = usize::MAX / size_of::<u32>() + 2;
+    assert!(matches!(buffer.values::<u32>(0, wraps), Err(Error::OutOfRange { .. })));
     assert!(matches!(buffer.view_mut::<u32>(2), Err(Error::Misaligned { offset: 2, align: 4 })));
     assert!(matches!(buffer.slice_of_mut::<u64>(4, 1), Err(Error::Misaligned { .. })));
 

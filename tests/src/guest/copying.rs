@@ -12,22 +12,30 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     io::{Errno, pread, pwrite},
-    ioctl::{Setter, Updater, ioctl, opcode},
+    ioctl::{Opcode, Updater, ioctl, opcode},
     mm::{MapFlags, UserfaultfdFlags, userfaultfd},
     pipe::{SpliceFlags, pipe, splice},
 };
 
 use super::{
+    Tests,
     map::Map,
     module::{bind, open, unbind},
     random::Random,
 };
 
+pub(crate) fn tests(run: &mut Tests, name: &'static str) {
+    run.test("read and write", || moves_bytes(name));
+    run.test("fault 24 bad memory", || bad_memory(name));
+    run.test("splice", || splices(name));
+    run.test("fault 23 slow memory", || slow_memory(name));
+}
+
 const SIZE: usize = 65536;
 const PAGE: usize = 4096;
 
 /// At every kind of offset, and over the end.
-pub(crate) fn moves_bytes(name: &str) -> Result<String> {
+fn moves_bytes(name: &str) -> Result<String> {
     let mut file = open(name)?;
     let (mut random, seed) = Random::new();
     let mut model = vec![0; SIZE];
@@ -54,7 +62,7 @@ pub(crate) fn moves_bytes(name: &str) -> Result<String> {
 }
 
 /// fault 24: memory that cannot be accessed is EFAULT, and what is before it counts.
-pub(crate) fn bad_memory(name: &str) -> Result<String> {
+fn bad_memory(name: &str) -> Result<String> {
     let file = open(name)?;
     let mut bad = Map::anonymous(2 * PAGE)?;
     bad.forbid_from(PAGE)?;
@@ -74,7 +82,7 @@ pub(crate) fn bad_memory(name: &str) -> Result<String> {
     Ok("EFAULT, or the bytes before it".into())
 }
 
-pub(crate) fn splices(name: &str) -> Result<String> {
+fn splices(name: &str) -> Result<String> {
     let file = open(name)?;
     let (mut random, seed) = Random::new();
     let mut sent = vec![0; 3 * PAGE];
@@ -85,8 +93,9 @@ pub(crate) fn splices(name: &str) -> Result<String> {
     let (mut from, mut to) = (100, 20000);
     let mut moved = 0;
     while moved < sent.len() {
-        let len = splice(&file, Some(&mut from), &writer, None, sent.len() - moved, SpliceFlags::empty())
-            .context("out of the buffer")?;
+        let len =
+            splice(&file, Some(&mut from), &writer, None, sent.len() - moved, SpliceFlags::empty())
+                .context("out of the buffer")?;
         ensure!(len > 0, "nothing more after {moved} bytes");
         let mut left = len;
         while left > 0 {
@@ -125,10 +134,13 @@ struct UffdioZeropage {
 }
 
 const UFFDIO: u8 = 0xaa;
+const UFFDIO_API: Opcode = opcode::read_write::<UffdioApi>(UFFDIO, 0x3f);
+const UFFDIO_REGISTER: Opcode = opcode::read_write::<UffdioRegister>(UFFDIO, 0);
+const UFFDIO_ZEROPAGE: Opcode = opcode::read_write::<UffdioZeropage>(UFFDIO, 4);
 
 /// fault 23: who reads into memory whose page faults nobody serves holds up no
 /// removal.
-pub(crate) fn slow_memory(name: &str) -> Result<String> {
+fn slow_memory(name: &str) -> Result<String> {
     // SAFETY: the faults it takes are those of a mapping that only this test uses.
     let Ok(faults) = (unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC) }) else {
         return Ok("skipped: the kernel has no userfaultfd".into());
@@ -136,15 +148,15 @@ pub(crate) fn slow_memory(name: &str) -> Result<String> {
     let mut slow = Map::anonymous(PAGE)?;
     let start = slow.address() as u64;
     let mut api = UffdioApi { api: 0xaa, features: 0, ioctls: 0 };
-    // SAFETY: UFFDIO_API takes and fills the structure.
-    unsafe {
-        ioctl(&faults, Updater::<{ opcode::read_write::<UffdioApi>(UFFDIO, 0x3f) }, _>::new(&mut api))
-    }?;
+    // SAFETY: the opcode is that of the structure, which it takes and fills.
+    let api = unsafe { Updater::<UFFDIO_API, _>::new(&mut api) };
+    // SAFETY: it is a userfaultfd.
+    unsafe { ioctl(&faults, api) }?;
     let mut register = UffdioRegister { start, len: PAGE as u64, mode: 1, ioctls: 0 };
-    // SAFETY: UFFDIO_REGISTER takes and fills the structure; the range is `slow`.
-    unsafe {
-        ioctl(&faults, Updater::<{ opcode::read_write::<UffdioRegister>(UFFDIO, 0) }, _>::new(&mut register))
-    }?;
+    // SAFETY: the opcode is that of the structure, which it takes and fills.
+    let register = unsafe { Updater::<UFFDIO_REGISTER, _>::new(&mut register) };
+    // SAFETY: it is a userfaultfd, and the range is `slow`.
+    unsafe { ioctl(&faults, register) }?;
 
     let file = open(name)?;
     let took = thread::scope(|scope| -> Result<Duration> {
@@ -156,12 +168,11 @@ pub(crate) fn slow_memory(name: &str) -> Result<String> {
         let took = started.elapsed();
         let waiting = !reader.is_finished();
 
-        let zero = UffdioZeropage { start, len: PAGE as u64, mode: 0, zeropage: 0 };
-        // SAFETY: UFFDIO_ZEROPAGE takes the structure (and writes its last field,
-        // which nobody looks at); the range is `slow`.
-        unsafe {
-            ioctl(&faults, Setter::<{ opcode::read_write::<UffdioZeropage>(UFFDIO, 4) }, _>::new(zero))
-        }?;
+        let mut zero = UffdioZeropage { start, len: PAGE as u64, mode: 0, zeropage: 0 };
+        // SAFETY: the opcode is that of the structure, which it takes and fills.
+        let zero = unsafe { Updater::<UFFDIO_ZEROPAGE, _>::new(&mut zero) };
+        // SAFETY: it is a userfaultfd, and the range is `slow`.
+        unsafe { ioctl(&faults, zero) }?;
         let result = reader.join();
         bind(&device)?;
         ensure!(waiting, "the reader had ended before its fault was served");

@@ -7,7 +7,7 @@ use std::{ffi::c_void, fs, fs::File, ptr};
 use anyhow::{Context, Result, bail};
 use rustix::{
     io,
-    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, MprotectFlags, munmap},
+    mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap},
 };
 
 use super::module::busybox;
@@ -37,8 +37,7 @@ impl Map {
     pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping, at an address that the kernel chooses.
-        let start =
-            unsafe { mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::PRIVATE) }?;
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::PRIVATE) }?;
         Ok(Self { start, len })
     }
 
@@ -70,6 +69,13 @@ impl Map {
     pub(crate) fn set(&self, offset: usize, value: u8) {
         // SAFETY: `at` checked the offset; the invariant has it mapped.
         unsafe { self.at(offset).write_volatile(value) }
+    }
+
+    /// A register.
+    pub(crate) fn set_word(&self, offset: usize, value: u32) {
+        assert!(offset % 4 == 0);
+        // SAFETY: as in `set`; the mapping is page-aligned and so the word aligned.
+        unsafe { self.at(offset).cast::<u32>().write_volatile(value) }
     }
 
     /// For system calls alone, which fault where this program must not look.
@@ -111,23 +117,4 @@ pub(crate) fn load_pages() -> Result<String> {
         busybox("insmod", &["/modules/udb-pages.ko"])?;
     }
     Ok("loaded".into())
-}
-
-/// A buffer that the manager makes, deleted on drop.
-pub(crate) struct Made(pub(crate) String);
-
-const MANAGER: &str = "/dev/u-dma-buf-mgr";
-
-impl Made {
-    pub(crate) fn new(name: &str, size: usize, options: &str) -> Result<Self> {
-        fs::write(MANAGER, format!("create {name} {size} {options}\n"))
-            .with_context(|| format!("create {name} {size} {options}"))?;
-        Ok(Self(name.to_owned()))
-    }
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        let _ = fs::write(MANAGER, format!("delete {}\n", self.0));
-    }
 }

@@ -11,9 +11,23 @@ use rustix::{fs::OFlags, io::Errno, mm::MapFlags};
 use udmabuf_sys::{abi, ioctl};
 
 use super::{
-    map::{Made, Map},
+    Pair, Tests,
+    manager::Created,
+    map::{Map, load_pages, map_with},
     module::{CLASS, attribute, open},
 };
+
+pub(crate) fn tests(run: &mut Tests, pairs: &[Pair]) {
+    run.test("page tables", load_pages);
+    for [name, _] in pairs {
+        run.test(&format!("memory types of {name}"), || cells(name));
+        run.test(&format!("one memory of {name}"), || one_memory(name));
+    }
+    let name = pairs[0][0];
+    run.test("fault 01 private mappings", || private(name));
+    run.test("fault 24 first touch", || populated(name));
+    run.test("large pages", large);
+}
 
 /// By `sync_mode`; see the header.
 const CELLS: [[&str; 2]; 8] = [
@@ -51,7 +65,7 @@ fn type_of(file: &File) -> Result<String> {
 }
 
 /// All 16 cells, O_DSYNC as O_SYNC, and the map modes, which win over them.
-pub(crate) fn cells(name: &str) -> Result<String> {
+fn cells(name: &str) -> Result<String> {
     let types = has_types(name)?;
     let mode_file = format!("{CLASS}/{name}/sync_mode");
     for (mode, cell) in CELLS.iter().enumerate() {
@@ -97,7 +111,7 @@ pub(crate) fn cells(name: &str) -> Result<String> {
 }
 
 /// Bytes that one mapping wrote, the other types of mapping see.
-pub(crate) fn one_memory(name: &str) -> Result<String> {
+fn one_memory(name: &str) -> Result<String> {
     let file = open(name)?;
     let mut maps = Vec::new();
     for mode in [abi::MAP_CACHED, abi::MAP_UNCACHED, abi::MAP_WRITE_COMBINED] {
@@ -114,7 +128,7 @@ pub(crate) fn one_memory(name: &str) -> Result<String> {
 }
 
 /// fault 24: the first touch brings many pages, and MAP_POPULATE all.
-pub(crate) fn populated(name: &str) -> Result<String> {
+fn populated(name: &str) -> Result<String> {
     let file = open(name)?;
     let map = Map::new(&file, 65536, MapFlags::empty())?;
     ensure!(map.page(0)?.0 == "absent", "there before the first touch");
@@ -134,15 +148,15 @@ pub(crate) fn populated(name: &str) -> Result<String> {
 }
 
 /// Where kernel and alignment allow it, a large mapping is of large pages.
-pub(crate) fn large() -> Result<String> {
+fn large() -> Result<String> {
     const LARGE: usize = 2 << 20;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split('.').map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let able = version >= (6, 12) && cfg!(any(target_arch = "aarch64", target_arch = "x86_64"));
 
-    let made = Made::new("udmabuf_large", 4 * LARGE, "")?;
-    let file = open(&made.0)?;
+    let made = Created::new("udmabuf_large", (4 * LARGE) as u64, "")?;
+    let file = open(made.name)?;
     let map = Map::new(&file, 4 * LARGE, MapFlags::empty())?;
     let address = ioctl::dma_addr(file.as_fd())?;
     map.set(LARGE, 1);
@@ -157,10 +171,10 @@ pub(crate) fn large() -> Result<String> {
 }
 
 /// fault 1: a private mapping would copy what the device never sees.
-pub(crate) fn private(name: &str) -> Result<String> {
+fn private(name: &str) -> Result<String> {
     let file = open(name)?;
     for flags in [MapFlags::PRIVATE, MapFlags::PRIVATE | MapFlags::POPULATE] {
-        let error = super::map::map_with(&file, 4096, flags).err();
+        let error = map_with(&file, 4096, flags).err();
         ensure!(error == Some(Errno::INVAL), "{flags:?}: {error:?}");
     }
     Ok("refused".into())

@@ -78,12 +78,26 @@ pub(crate) fn busybox<'a>(
     Ok(())
 }
 
-fn attribute(name: &str, file: &str) -> Result<String> {
+pub(crate) fn attribute(name: &str, file: &str) -> Result<String> {
     fs::read_to_string(format!("{CLASS}/{name}/{file}")).with_context(|| format!("{name}/{file}"))
 }
 
 pub(crate) fn open(name: &str) -> Result<File> {
     File::options().read(true).write(true).open(format!("/dev/{name}")).context("open")
+}
+
+const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
+
+/// Takes a buffer away as an administrator can; gives its platform device.
+pub(crate) fn unbind(name: &str) -> Result<String> {
+    let link = fs::read_link(format!("{CLASS}/{name}/device"))?;
+    let device = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    fs::write(format!("{DRIVER}/unbind"), &device).context("unbind")?;
+    Ok(device)
+}
+
+pub(crate) fn bind(device: &str) -> Result<()> {
+    fs::write(format!("{DRIVER}/bind"), device).with_context(|| format!("bind {device}"))
 }
 
 /// What existing programs parse.

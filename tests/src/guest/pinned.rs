@@ -18,9 +18,16 @@ use rustix::{
 };
 
 use super::{
-    map::{Made, Map},
+    Tests,
+    manager::Created,
+    map::Map,
     module::{attribute, bind, open, unbind},
 };
+
+pub(crate) fn tests(run: &mut Tests, name: &'static str) {
+    run.test("fault 18 mode page", || holds(name));
+    run.test("fault 06 held pages", removed);
+}
 
 const PAGE: usize = 4096;
 
@@ -36,11 +43,16 @@ fn spliced(map: &mut Map, offsets: &[usize]) -> Result<(OwnedFd, OwnedFd), Errno
     Ok((reader, writer))
 }
 
+/// What the page at this offset is filled with.
+fn value_of(offset: usize) -> u8 {
+    u8::try_from(offset / PAGE % 251).unwrap_or_default()
+}
+
 fn check(reader: OwnedFd, offsets: &[usize]) -> Result<()> {
     let mut pages = vec![0; offsets.len() * PAGE];
     File::from(reader).read_exact(&mut pages)?;
     for (page, offset) in pages.chunks(PAGE).zip(offsets) {
-        let value = (offset / PAGE % 251) as u8;
+        let value = value_of(*offset);
         ensure!(page.iter().all(|&byte| byte == value), "other bytes of the page at {offset:#x}");
     }
     Ok(())
@@ -49,13 +61,13 @@ fn check(reader: OwnedFd, offsets: &[usize]) -> Result<()> {
 fn filled(name: &str, size: usize) -> Result<Map> {
     let map = Map::new(&open(name)?, size, MapFlags::empty())?;
     for offset in 0..size {
-        map.set(offset, (offset / PAGE % 251) as u8);
+        map.set(offset, value_of(offset));
     }
     Ok(map)
 }
 
 /// Every page of a block can be held, and only in this mode.
-pub(crate) fn holds(name: &str) -> Result<String> {
+fn holds(name: &str) -> Result<String> {
     let mut plain = filled(name, 65536)?;
     match spliced(&mut plain, &[0]) {
         Err(Errno::FAULT) => {}
@@ -64,10 +76,10 @@ pub(crate) fn holds(name: &str) -> Result<String> {
 
     let mut sizes = Vec::new();
     for size in [PAGE, 16 * PAGE, 5 * PAGE, 2048 * PAGE] {
-        let made = Made::new("udmabuf_page", size, "quirk-mmap-page")?;
-        ensure!(attribute(&made.0, "quirk_mmap_mode")? == "4\n", "another mode");
-        let mut map = filled(&made.0, size)?;
-        let offsets: Vec<_> = [0, size / 2 & !(PAGE - 1), size - PAGE].to_vec();
+        let made = Created::new("udmabuf_page", (size) as u64, "quirk-mmap-page")?;
+        ensure!(attribute(made.name, "quirk_mmap_mode")? == "4\n", "another mode");
+        let mut map = filled(made.name, size)?;
+        let offsets: Vec<_> = [0, (size / 2) & !(PAGE - 1), size - PAGE].to_vec();
         let (reader, writer) = spliced(&mut map, &offsets)?;
         drop(writer);
         check(reader, &offsets)?;
@@ -78,25 +90,25 @@ pub(crate) fn holds(name: &str) -> Result<String> {
 
 /// fault 6, for held pages: a removal neither frees them nor, where it has to
 /// wait, ends before they are given back.
-pub(crate) fn removed() -> Result<String> {
+fn removed() -> Result<String> {
     let mut waited = Vec::new();
     for size in [16 * PAGE, 4096 * PAGE] {
-        let made = Made::new("udmabuf_page", size, "quirk-mmap-page")?;
-        let mut map = filled(&made.0, size)?;
+        let made = Created::new("udmabuf_page", (size) as u64, "quirk-mmap-page")?;
+        let mut map = filled(made.name, size)?;
         let offsets = [PAGE, size - PAGE];
         let (reader, writer) = spliced(&mut map, &offsets)?;
         drop(writer);
 
-        let name = made.0.clone();
-        let removal = thread::spawn(move || unbind(&name));
+        let name = made.name;
+        let removal = thread::spawn(move || unbind(name));
         let started = Instant::now();
         while !removal.is_finished() && started.elapsed() < Duration::from_millis(700) {
             thread::sleep(Duration::from_millis(20));
         }
         waited.push(!removal.is_finished());
         // Whoever gets the pages next writes them.
-        let other = Made::new("udmabuf_next", size, "quirk-mmap-page")?;
-        let next = Map::new(&open(&other.0)?, size, MapFlags::empty())?;
+        let other = Created::new("udmabuf_next", (size) as u64, "quirk-mmap-page")?;
+        let next = Map::new(&open(other.name)?, size, MapFlags::empty())?;
         (0..size).step_by(64).for_each(|offset| next.set(offset, 0xff));
         check(reader, &offsets)?;
 

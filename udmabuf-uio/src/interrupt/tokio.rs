@@ -1,11 +1,19 @@
 //! The interrupt for tokio.
 #![allow(unsafe_code, reason = "vouches for a descriptor")]
 
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::Handle,
+};
 
-use super::Armed;
+use super::{Armed, Interrupt};
 use crate::Error;
 
 impl Armed<'_> {
@@ -31,7 +39,7 @@ impl Armed<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Removed`], [`Error::NoInterrupt`]
+    /// [`Error::Removed`]
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O, as everything of tokio's.
@@ -50,5 +58,55 @@ impl Armed<'_> {
         // borrowed: longer than the registration, which ends with this function.
         let fd = unsafe { AsyncFd::register_with_interest(self.as_fd(), Interest::READABLE) }?;
         fd.readable().await.map(|_| ())
+    }
+}
+
+/// A copy of an interrupt's descriptor that a runtime watches.
+pub(super) type Watched = AsyncFd<OwnedFd>;
+
+impl Interrupt {
+    /// Unmasks the interrupt and has `waker` woken when it fires: what an engine
+    /// needs for transfers that are awaited (`Engine::register` of `udmabuf`).
+    /// Says how often it fired since the last wait, without blocking.
+    ///
+    /// It stays unmasked until it fires. Outside a tokio runtime, nobody watches
+    /// it: the waker is woken at once, so that the caller goes on asking.
+    ///
+    /// # Errors
+    /// [`Error::Removed`], [`Error::Os`]
+    pub fn watch(&mut self, waker: &Waker) -> Result<u32, Error> {
+        let fired = self.count_if_ready()?;
+        self.set_masked(false)?;
+        if Handle::try_current().is_err() {
+            waker.wake_by_ref();
+            return Ok(fired);
+        }
+        let watched = match self.watched.take() {
+            Some(watched) => watched,
+            None => self.start_watching().map_err(|error| self.error(error))?,
+        };
+        let mut context = Context::from_waker(waker);
+        while let Poll::Ready(ready) = watched.poll_read_ready(&mut context) {
+            let mut ready = ready.map_err(|error| self.error(error))?;
+            if self.ready(Some(Instant::now()))? {
+                // It has fired meanwhile: there is nothing to be woken for later.
+                waker.wake_by_ref();
+                break;
+            }
+            ready.clear_ready();
+        }
+        self.watched = Some(watched);
+        Ok(fired)
+    }
+
+    fn count_if_ready(&mut self) -> Result<u32, Error> {
+        if self.ready(Some(Instant::now()))? { self.count() } else { Ok(0) }
+    }
+
+    fn start_watching(&self) -> io::Result<Watched> {
+        let fd = self.fd().try_clone_to_owned()?;
+        // SAFETY: it is one descriptor, which nobody else owns.
+        let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        Ok(watched?)
     }
 }

@@ -5,9 +5,10 @@
 //! disable", in the upper half, at any time.
 #![allow(unsafe_code, reason = "declares the promise by which a device may access memory")]
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, sync::Arc};
 
-use super::PciDevice;
+use rustix::io::Errno;
+
 use crate::{
     Error,
     handle::{Handle, open_file},
@@ -30,8 +31,9 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    pub(super) fn open(device: &PciDevice, handle: Arc<Handle>) -> Result<Self, Error> {
-        let file = open_file(&device.address, device.dir.join("config"))?;
+    /// Of the function that sysfs describes in `dir`.
+    pub(crate) fn open(dir: &Path, handle: Arc<Handle>) -> Result<Self, Error> {
+        let file = open_file(&handle.label, dir.join("config"))?;
         let mut found = [0; 2];
         file.read_exact_at(&mut found, LOW)
             .map_err(handle.error("reading the command register"))?;
@@ -55,7 +57,10 @@ impl Config {
             // The read comes back only after the write has reached the device.
             self.file.read_exact_at(&mut [0], LOW)
         };
-        set().map_err(self.handle.error("setting bus mastering"))
+        set().map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NODEV) => self.handle.removed(),
+            _ => self.handle.error("setting bus mastering")(error),
+        })
     }
 }
 

@@ -49,11 +49,6 @@ impl Owners {
             .filter(move |(found, _)| found.end > start)
     }
 
-    /// Whether the CPU may access some of `range` at the same time.
-    pub(super) fn any_shared(&self, range: &Range<usize>) -> bool {
-        self.overlapping(range).any(|(_, access)| access == Access::Shared)
-    }
-
     /// Whether every byte of `range` is the device's, and `allowed`.
     pub(super) fn all(&self, range: &Range<usize>, allowed: impl Fn(Access) -> bool) -> Covered {
         let mut next = range.start;

@@ -14,9 +14,8 @@ use super::{
     cache::Cache,
     owners::{Access, Covered, Owners},
     pages::Pages,
-    words,
 };
-use crate::direction::Kind;
+use crate::{direction::Kind, words};
 
 /// Bus addresses from `addr` on, backed by memory.
 pub(super) struct Region {
@@ -91,40 +90,28 @@ impl Region {
         let (state, range) = self.access(addr, into.len(), Kind::FromDevice)?;
         match &state.store {
             Store::Cached(_, memory) => into.copy_from_slice(&memory[range]),
-            Store::Direct { .. } if state.owners.any_shared(&range) => {
-                // SAFETY: valid as `place` says; the CPU's accesses of shared
-                // parts are volatile, and references are to other parts.
-                unsafe { words::load(self.place(&range), into) }
-            }
-            Store::Direct { .. } => {
-                let from = NonNull::slice_from_raw_parts(self.place(&range), range.len());
-                // SAFETY: valid as `place` says; the device owns it, so there
-                // is no other reference (invariant 1 of `Buffer`).
-                into.copy_from_slice(unsafe { from.as_ref() });
-            }
+            // SAFETY: as `place` says.
+            Store::Direct { .. } => unsafe { words::load(self.place(&range), into) },
         }
         Ok(())
     }
 
     pub(super) fn write(&self, addr: u64, from: &[u8]) -> Result<(), BusError> {
         let (mut state, range) = self.access(addr, from.len(), Kind::ToDevice)?;
-        let is_shared = state.owners.any_shared(&range);
         match &mut state.store {
             Store::Cached(_, memory) => memory[range].copy_from_slice(from),
-            // SAFETY: as in `read`.
-            Store::Direct { .. } if is_shared => unsafe { words::store(self.place(&range), from) },
-            Store::Direct { .. } => {
-                let mut into = NonNull::slice_from_raw_parts(self.place(&range), range.len());
-                // SAFETY: as in `read`.
-                unsafe { into.as_mut() }.copy_from_slice(from);
-            }
+            // SAFETY: as `place` says.
+            Store::Direct { .. } => unsafe { words::store(self.place(&range), from) },
         }
         Ok(())
     }
 
     /// Where the device finds a range that [`Region::access`] gave.
     ///
-    /// It is valid, by what `start` promises, and stays so under the lock.
+    /// It is valid, by what `start` promises, and stays so under the lock. No
+    /// reference to it exists, because the device owns it (invariant 1 of
+    /// `Buffer`) or shares it; then the CPU's accesses are volatile words, as
+    /// these are.
     fn place(&self, range: &Range<usize>) -> NonNull<u8> {
         // SAFETY: `access` gives ranges inside the region, and `start` is valid
         // for all of it while the device has any of it.

@@ -135,7 +135,7 @@ impl World<'_, '_> {
     }
 
     /// Buffers of a transfer are the CPU's again.
-    fn landed(&mut self, places: Vec<Part<()>>, buffers: Vec<Buffer>) {
+    pub fn landed(&mut self, places: Vec<Part<()>>, buffers: Vec<Buffer>) {
         assert_eq!(places.len(), buffers.len());
         for (place, buffer) in places.into_iter().zip(buffers) {
             self.memories[place.memory].taken_back(place.range.clone());
@@ -153,17 +153,21 @@ impl World<'_, '_> {
             state: [State::Running, State::Finished, State::Failed][self.source.below(3)],
             park_fails: self.source.one_in(4),
             stop_fails: self.source.one_in(4),
+            ..Script::default()
         };
         *self.engine.script() = script;
         let after = self.source.below(places.len().max(1)) as u64;
         let fault = SyncFault::all().for_cpu().after(after);
         let sync_fails = self.maybe_fault(fault) && !places.is_empty();
         let stops = self.source.one_in(4);
-        let outcome = match (transfer, stops) {
-            (AnyTransfer::Pair(t), true) => outcome(t.stop(), AnyTransfer::Pair),
-            (AnyTransfer::Pair(t), false) => outcome(t.wait(Duration::ZERO), AnyTransfer::Pair),
-            (AnyTransfer::Many(t), true) => outcome(t.stop(), AnyTransfer::Many),
-            (AnyTransfer::Many(t), false) => outcome(t.wait(Duration::ZERO), AnyTransfer::Many),
+        let parks = !stops && self.source.one_in(2);
+        let outcome = match transfer {
+            AnyTransfer::Pair(t) if stops => outcome(t.stop(), AnyTransfer::Pair),
+            AnyTransfer::Pair(t) if parks => outcome(t.wait(Duration::ZERO), AnyTransfer::Pair),
+            AnyTransfer::Pair(t) => outcome(t.try_wait(), AnyTransfer::Pair),
+            AnyTransfer::Many(t) if stops => outcome(t.stop(), AnyTransfer::Many),
+            AnyTransfer::Many(t) if parks => outcome(t.wait(Duration::ZERO), AnyTransfer::Many),
+            AnyTransfer::Many(t) => outcome(t.try_wait(), AnyTransfer::Many),
         };
         self.emulator.clear_faults();
 
@@ -186,11 +190,11 @@ impl World<'_, '_> {
                 self.flights.push(Flight { transfer, places, ended: ends });
             }
             (Outcome::Timeout(transfer), None) => {
-                assert!(!stops && !script.park_fails);
+                assert!(!(stops || parks && script.park_fails));
                 self.flights.push(Flight { transfer, places, ended });
             }
             (Outcome::Unknown(transfer), None) => {
-                assert!(stops && script.stop_fails || !stops && script.park_fails);
+                assert!(stops && script.stop_fails || parks && script.park_fails);
                 self.flights.push(Flight { transfer, places, ended });
             }
             _ => panic!("a transfer ended in another way than its engine"),
@@ -203,24 +207,30 @@ impl World<'_, '_> {
         let n = self.pick(self.flights.len())?;
         let Flight { transfer, places, .. } = self.flights.swap_remove(n);
         // A fuzzer would find the leak, which is on purpose.
-        let kept = self.source.one_in(16) && !cfg!(fuzzing);
-        self.engine.script().stop_fails = kept;
-        if kept && self.source.one_in(2) {
+        let stop_fails = self.source.one_in(16) && !cfg!(fuzzing);
+        let sync_fails = self.source.one_in(16) && !cfg!(fuzzing) && !places.is_empty();
+        self.engine.script().stop_fails = stop_fails;
+        if sync_fails {
+            self.emulator.inject(SyncFault::all().for_cpu().times(1));
+        }
+        let leaks = stop_fails && self.source.one_in(2);
+        if leaks {
             std::mem::forget(transfer);
         } else {
             drop(transfer);
         }
-        if kept {
+        self.emulator.clear_faults();
+        if !stop_fails {
+            for place in &places {
+                self.memories[place.memory].device_locked_out(place.range.clone());
+            }
+        }
+        if stop_fails || sync_fails {
             // The engine is lost with it; here is the next one.
             self.slot = Slot::new(self.engine.clone());
         } else {
             assert!(self.slot.with(|_| ()).is_ok());
-        }
-        for Part { memory, range, .. } in places {
-            if !kept {
-                self.memories[memory].device_locked_out(range);
-                self.addrs[memory] = None;
-            }
+            self.freed(&places);
         }
         Some(())
     }

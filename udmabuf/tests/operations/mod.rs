@@ -9,6 +9,8 @@
 mod engine;
 mod flight;
 mod model;
+mod parts;
+mod ring;
 mod source;
 
 use std::ops::Range;
@@ -18,7 +20,8 @@ use flight::Flight;
 use model::{Memory, Way};
 pub use source::Source;
 use udmabuf::{
-    Bidirectional, Buffer, CpuOwned, DeviceOwned, FromDevice, Handoff, Slot, StartError, ToDevice,
+    Bidirectional, Buffer, CpuOwned, DeviceOwned, Direction, FromDevice, Handoff, Shared, Slot,
+    StartError, ToDevice,
     emulator::{BusError, Emulator, SyncFault},
 };
 
@@ -30,6 +33,11 @@ pub struct Part<B> {
 }
 
 impl<B> Part<B> {
+    /// Its place, and its buffer.
+    fn take(self) -> (Part<()>, B) {
+        (Part { memory: self.memory, range: self.range, buffer: () }, self.buffer)
+    }
+
     fn map<C>(self, change: impl FnOnce(B) -> C) -> Part<C> {
         Part { memory: self.memory, range: self.range, buffer: change(self.buffer) }
     }
@@ -40,6 +48,7 @@ pub enum Given {
     ToDevice(Buffer<DeviceOwned, ToDevice>),
     FromDevice(Buffer<DeviceOwned, FromDevice>),
     Both(Buffer<DeviceOwned, Bidirectional>),
+    Shared(Buffer<Shared, Bidirectional>),
 }
 
 /// Which sync of an operation is to fail.
@@ -55,9 +64,12 @@ struct World<'a, 'b> {
     memories: Vec<Memory>,
     /// Bus addresses of the memories, once known.
     addrs: Vec<Option<u64>>,
+    /// How many parts of each memory there are.
+    holders: Vec<usize>,
     cpu: Vec<Part<Buffer>>,
     device: Vec<Part<Given>>,
     flights: Vec<Flight>,
+    round: Option<ring::Round>,
     violations: usize,
     value: u8,
 }
@@ -94,9 +106,11 @@ impl<'a, 'b> World<'a, 'b> {
             line,
             memories: Vec::new(),
             addrs: Vec::new(),
+            holders: Vec::new(),
             cpu: Vec::new(),
             device: Vec::new(),
             flights: Vec::new(),
+            round: None,
             violations: 0,
             value: 0,
         }
@@ -104,17 +118,25 @@ impl<'a, 'b> World<'a, 'b> {
 
     /// One operation, if there is what it takes.
     fn step(&mut self) -> Option<()> {
-        match self.source.below(32) {
+        match self.source.below(56) {
             0..=1 => self.create(),
-            2 => self.free(),
-            3..=7 => self.write(),
-            8..=9 => self.read(),
-            10..=14 => self.hand_over(),
-            15..=20 => self.device_access(),
-            21..=23 => self.take_back(),
-            24..=26 => self.start(),
-            27..=30 => self.go_on(),
-            _ => self.abandon(),
+            2..=4 => self.free(),
+            5..=9 => self.write(),
+            10..=11 => self.read(),
+            12..=16 => self.hand_over(),
+            17..=24 => self.device_access(),
+            25..=27 => self.take_back(),
+            28..=30 => self.start(),
+            31..=34 => self.go_on(),
+            35 => self.abandon(),
+            36..=38 => self.split(),
+            39 => self.chunks(),
+            40..=41 => self.join(),
+            42..=43 => self.hand_over_many(),
+            44 => self.take_back_many(),
+            45 => self.share(),
+            46..=47 => self.use_shared(),
+            _ => self.ring(),
         }
     }
 
@@ -128,12 +150,13 @@ impl<'a, 'b> World<'a, 'b> {
     }
 
     fn create(&mut self) -> Option<()> {
-        if self.cpu.len() + self.device.len() >= 8 {
+        if self.cpu.len() + self.device.len() >= 12 {
             return None;
         }
         let len = 1 + self.source.below(6 * self.line);
         self.memories.push(Memory::new(len, self.coherent));
         self.addrs.push(None);
+        self.holders.push(1);
         let buffer = self.emulator.buffer(len);
         self.cpu.push(Part { memory: self.memories.len() - 1, range: 0..len, buffer });
         Some(())
@@ -143,13 +166,30 @@ impl<'a, 'b> World<'a, 'b> {
         let n = self.pick(self.cpu.len())?;
         let part = self.cpu.swap_remove(n);
         self.check(&part);
-        let (memory, len) = (part.memory, part.range.len());
-        drop(part);
-        if let Some(addr) = self.addrs[memory].take() {
-            let refused = self.emulator.bus().read(addr, &mut vec![0; len]);
-            self.refused(refused, BusError::NoMemory { addr, len });
-        }
+        let (place, buffer) = part.take();
+        drop(buffer);
+        self.freed(&[place]);
         Some(())
+    }
+
+    /// Parts of the CPU's were dropped, and with its last one a buffer.
+    fn freed(&mut self, parts: &[Part<()>]) {
+        parts.iter().for_each(|part| self.holders[part.memory] -= 1);
+        for Part { memory, range, .. } in parts {
+            let is_last = self.holders[*memory] == 0;
+            if let Some(base) = self.addrs[*memory] {
+                let (addr, len) = (base + range.start as u64, range.len());
+                let expected = match is_last {
+                    true => BusError::NoMemory { addr, len },
+                    false => BusError::CpuOwned { addr, len },
+                };
+                let refused = self.emulator.bus().read(addr, &mut vec![0; len]);
+                self.refused(refused, expected);
+            }
+            if is_last {
+                self.addrs[*memory] = None;
+            }
+        }
     }
 
     fn write(&mut self) -> Option<()> {
@@ -170,6 +210,7 @@ impl<'a, 'b> World<'a, 'b> {
     }
 
     fn check(&self, part: &Part<Buffer>) {
+        assert_eq!(part.buffer.offset(), part.range.start);
         self.memories[part.memory].check_cpu(part.range.clone(), part.buffer.as_slice());
     }
 
@@ -190,16 +231,13 @@ impl<'a, 'b> World<'a, 'b> {
         let result = match way {
             Way::ToDevice => give(buffer.for_direction(), Given::ToDevice),
             Way::FromDevice => give(buffer.for_direction(), Given::FromDevice),
-            Way::Both => give(buffer, Given::Both),
+            Way::Both | Way::Shared => give(buffer, Given::Both),
         };
         assert_eq!(result.is_err(), fails);
         self.emulator.clear_faults();
         match result {
             Ok((buffer, addr)) => {
-                self.memories[memory].handed_over(range.clone(), way);
-                let base = addr - range.start as u64;
-                assert_eq!(*self.addrs[memory].get_or_insert(base), base);
-                self.device.push(Part { memory, range, buffer });
+                self.gave(Part { memory, range, buffer: () }, way, addr, buffer);
             }
             Err(buffer) => {
                 let part = Part { memory, range, buffer };
@@ -208,6 +246,14 @@ impl<'a, 'b> World<'a, 'b> {
             }
         }
         Some(())
+    }
+
+    /// A part is the device's.
+    fn gave(&mut self, place: Part<()>, way: Way, addr: u64, given: Given) {
+        self.memories[place.memory].handed_over(place.range.clone(), way);
+        let base = addr - place.range.start as u64;
+        assert_eq!(*self.addrs[place.memory].get_or_insert(base), base);
+        self.device.push(place.map(|()| given));
     }
 
     /// Any device accesses any memory, as it should or not.
@@ -257,13 +303,28 @@ impl<'a, 'b> World<'a, 'b> {
             Given::ToDevice(buffer) => buffer.name(),
             Given::FromDevice(buffer) => buffer.name(),
             Given::Both(buffer) => buffer.name(),
+            Given::Shared(buffer) => buffer.name(),
         };
         let fault = SyncFault::all().of(name).for_cpu();
-        let fails = self.maybe_fault(fault);
+        // Nothing is synced where both sides see one memory at once.
+        let fails = self.maybe_fault(fault) && !matches!(buffer, Given::Shared(_));
         let result = match buffer {
-            Given::ToDevice(buffer) => take(buffer, Given::ToDevice),
-            Given::FromDevice(buffer) => take(buffer, Given::FromDevice),
-            Given::Both(buffer) => take(buffer, Given::Both),
+            Given::ToDevice(buffer) => {
+                // SAFETY: no device accesses it by itself; the world does, between steps.
+                taken(unsafe { buffer.into_cpu() }, Given::ToDevice)
+            }
+            Given::FromDevice(buffer) => {
+                // SAFETY: as above.
+                taken(unsafe { buffer.into_cpu() }, Given::FromDevice)
+            }
+            Given::Both(buffer) => {
+                // SAFETY: as above.
+                taken(unsafe { buffer.into_cpu() }, Given::Both)
+            }
+            Given::Shared(buffer) => {
+                // SAFETY: as above.
+                taken(unsafe { buffer.into_cpu() }, Given::Shared)
+            }
         };
         assert_eq!(result.is_err(), fails);
         self.emulator.clear_faults();
@@ -289,6 +350,9 @@ impl<'a, 'b> World<'a, 'b> {
         while !self.flights.is_empty() {
             self.end_flight(0);
         }
+        while let Some(round) = self.round.take() {
+            self.stop_ring(round);
+        }
         while !self.device.is_empty() {
             self.take_back();
         }
@@ -296,7 +360,7 @@ impl<'a, 'b> World<'a, 'b> {
     }
 }
 
-fn give<D: udmabuf::Direction>(
+fn give<D: Direction>(
     buffer: Buffer<CpuOwned, D>,
     given: impl Fn(Buffer<DeviceOwned, D>) -> Given,
 ) -> Result<(Given, u64), Buffer> {
@@ -309,12 +373,11 @@ fn give<D: udmabuf::Direction>(
     }
 }
 
-fn take<D: udmabuf::Direction>(
-    buffer: Buffer<DeviceOwned, D>,
-    given: impl Fn(Buffer<DeviceOwned, D>) -> Given,
+fn taken<B, D: Direction>(
+    result: Result<Buffer<CpuOwned, D>, Handoff<B>>,
+    given: impl Fn(B) -> Given,
 ) -> Result<Buffer, Given> {
-    // SAFETY: no device accesses it by itself; the world does, between steps.
-    match unsafe { buffer.into_cpu() } {
+    match result {
         Ok(buffer) => Ok(buffer.for_direction()),
         Err(Handoff { value, .. }) => Err(given(value)),
     }

@@ -10,6 +10,8 @@ pub enum Way {
     ToDevice,
     FromDevice,
     Both,
+    /// Both sides at once, and one memory.
+    Shared,
 }
 
 /// One byte; `None` is one that the rules leave open.
@@ -39,7 +41,12 @@ impl Memory {
     }
 
     pub fn cpu_wrote(&mut self, range: Range<usize>, value: u8) {
-        self.cells[range].iter_mut().for_each(|cell| cell.cpu = Some(value));
+        for cell in &mut self.cells[range] {
+            cell.cpu = Some(value);
+            if cell.device == Some(Way::Shared) {
+                cell.memory = cell.cpu;
+            }
+        }
     }
 
     pub fn check_cpu(&self, range: Range<usize>, seen: &[u8]) {
@@ -106,7 +113,12 @@ impl Memory {
     }
 
     pub fn device_wrote(&mut self, range: Range<usize>, value: u8) {
-        self.cells[range].iter_mut().for_each(|cell| cell.memory = Some(value));
+        for cell in &mut self.cells[range] {
+            cell.memory = Some(value);
+            if cell.device == Some(Way::Shared) {
+                cell.cpu = cell.memory;
+            }
+        }
     }
 
     pub fn check_device(&self, range: Range<usize>, seen: &[u8]) {

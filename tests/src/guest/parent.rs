@@ -1,0 +1,144 @@
+//! Buffers for another device: edu, on the PCI bus.
+#![allow(unsafe_code, reason = "drives the edu device below its driver")]
+
+use std::{
+    fs::{self, File},
+    os::{fd::AsFd, unix::fs::FileExt},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::{io::Errno, mm::MapFlags};
+use udmabuf::{Buffer, FromDevice, ToDevice};
+use udmabuf_examples::edu::{Edu, MEMORY_LEN};
+use udmabuf_sys::ioctl;
+
+use super::{
+    Pair, Tests,
+    manager::{self, Created},
+    map::Map,
+    module::open,
+};
+
+const DRIVER: &str = "/sys/bus/pci/drivers/uio_pci_generic";
+const SIZE: usize = 65536;
+
+pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
+    run.test("faults 08, 09 and 21 for another device", || moves_data(board));
+    run.test("bind of what is not there", wrong);
+    run.test("fault 10 the other device leaves first", leaves);
+    if board == "arm64-smmu" {
+        run.test("edu reaches nothing else", || isolated(pair));
+    }
+}
+
+/// The name of edu on its bus.
+pub(crate) fn edu() -> Result<String> {
+    for entry in fs::read_dir(DRIVER)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.contains(':') {
+            return Ok(name);
+        }
+    }
+    anyhow::bail!("no device of uio_pci_generic")
+}
+
+fn made(name: &'static str, options: &str) -> Result<Created> {
+    Created::new(name, SIZE as u64, &format!("bus=pci device={} {options}", edu()?))
+}
+
+/// Every byte through the device, a mapping that shows the same, and a sync in
+/// parts.
+fn moves_data(board: &str) -> Result<String> {
+    let mut at = Vec::new();
+    for options in ["", "quirk-mmap-page"] {
+        let _source = made("udmabuf_bound0", options)?;
+        let _destination = made("udmabuf_bound1", options)?;
+        at.push(format!("{:#x}", ioctl::dma_addr(open("udmabuf_bound0")?.as_fd())?));
+
+        let mut source = Buffer::open("udmabuf_bound0")?.for_direction::<ToDevice>();
+        let mut destination = Buffer::open("udmabuf_bound1")?.for_direction::<FromDevice>();
+        (0..).zip(source.as_mut_slice()).for_each(|(at, byte)| *byte = (at % 253) as u8);
+        // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
+        let edu = unsafe { Edu::open_with_32_bits() }?;
+        for start in (0..SIZE).step_by(MEMORY_LEN) {
+            let part = start..(start + MEMORY_LEN).min(SIZE);
+            source = edu
+                .upload(source.into_device()?, part.clone(), 0)?
+                .wait(Duration::from_secs(10))?;
+            destination =
+                edu.download(destination.into_device()?, part, 0)?.wait(Duration::from_secs(10))?;
+        }
+        ensure!(source.as_slice() == destination.as_slice(), "{options}: other bytes arrived");
+    }
+    if board == "arm64-smmu" {
+        let behind = fs::exists(format!("/sys/bus/pci/devices/{}/iommu_group", edu()?))?;
+        ensure!(behind, "edu is behind no IOMMU");
+    }
+    Ok(format!("{SIZE} bytes each way, at {}", at.join(", ")))
+}
+
+fn wrong() -> Result<String> {
+    for parent in [
+        "bus=pci device=0000:ff:1f.7",
+        "bus=platform device=nobody",
+        "bus=usb device=1-1",
+        "device=0000:00:01.0",
+    ] {
+        let errno = manager::command(&format!("create udmabuf_bound {SIZE} {parent}\n"))?;
+        ensure!(errno == Errno::INVAL.raw_os_error(), "{parent}: errno {errno}");
+    }
+    Ok("EINVAL".into())
+}
+
+/// The buffer's memory goes with the device's driver, in use as it is.
+fn leaves() -> Result<String> {
+    let bound = made("udmabuf_bound", "")?;
+    let file = open("udmabuf_bound")?;
+    let map = Map::new(&file, 4096, MapFlags::empty())?;
+    map.set(0, 1);
+    let device = edu()?;
+    fs::write(format!("{DRIVER}/unbind"), &device).context("unbind")?;
+    let gone = ioctl::size(file.as_fd());
+    let absent = map.page(0)?.0;
+    let read = file.read_at(&mut [0; 8], 0).map_err(|error| error.raw_os_error());
+    let again =
+        manager::command(&format!("create udmabuf_again {SIZE} bus=pci device={device}\n"))?;
+    fs::write(format!("{DRIVER}/bind"), &device).context("bind")?;
+    ensure!(gone == Err(Errno::NODEV), "still there: {gone:?}");
+    ensure!(read == Err(Some(Errno::NODEV.raw_os_error())), "still read: {read:?}");
+    ensure!(absent == "absent", "still mapped");
+    ensure!(again != 0, "made for a device without a driver");
+    drop((map, file, bound));
+    drop(made("udmabuf_bound", "")?);
+    Ok("ENODEV, and a new one afterwards".into())
+}
+
+/// The address of a buffer that is not edu's, and one where nothing is.
+fn isolated([name, _]: Pair) -> Result<String> {
+    let bound = made("udmabuf_bound", "")?;
+    let other = open(name)?;
+    other.write_all_at(&[0x77; 64], 0)?;
+    let outside = ioctl::dma_addr(other.as_fd())?;
+    // SAFETY: as in `moves_data`.
+    let engine = unsafe { Edu::open_with_32_bits() }?;
+    let registers = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/sys/bus/pci/devices/{}/resource0", edu()?))?;
+    let registers = Map::new(&registers, 4096, MapFlags::empty())?;
+    // Source and destination, count, and: start, from the device.
+    for (register, value) in
+        [(0x80, 0x40000), (0x88, u32::try_from(outside)?), (0x90, 64), (0x98, 0b11)]
+    {
+        registers.set_word(register, value);
+    }
+    thread::sleep(Duration::from_millis(300));
+    drop(engine);
+    let mut after = [0; 64];
+    other.read_exact_at(&mut after, 0)?;
+    ensure!(after == [0x77; 64], "edu wrote to {outside:#x}, which is not its own");
+    drop(bound);
+    Ok(format!("a write to {outside:#x} did not arrive"))
+}

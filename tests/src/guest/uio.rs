@@ -1,0 +1,240 @@
+//! Registers, interrupts and removal of real devices, below the drivers.
+#![allow(unsafe_code, reason = "maps registers; recovers a buffer after its engine was stopped")]
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, ExitCode},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+use udmabuf::{Buffer, FromDevice, WaitError};
+use udmabuf_examples::edu::{self, Edu};
+use udmabuf_uio::{By, Error, Interrupt, Pci, Registers, Uio};
+
+use super::Pair;
+
+udmabuf_uio::block! {
+    /// Of QEMU's edu device.
+    struct Regs: 0x1000 bytes {
+        0x24 => INTERRUPT_STATUS: ReadOnly<u32>,
+        0x60 => INTERRUPT_RAISE: WriteOnly<u32>,
+        0x64 => INTERRUPT_ACKNOWLEDGE: WriteOnly<u32>,
+    }
+}
+
+const EDU: [u16; 2] = [0x1234, 0x11e8];
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(50)
+}
+
+fn late() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn open() -> Result<(String, Registers<Regs>, Interrupt), Error> {
+    let pci = Pci::open(EDU[0], EDU[1])?;
+    let address = pci.device().address.clone();
+    // SAFETY: the registers are edu's, and these start no DMA.
+    let registers = unsafe { pci.registers(0)? };
+    Ok((address, registers, pci.into_interrupt()?))
+}
+
+/// Every way to find a device leads to the same one, and to one driver.
+pub(crate) fn lookups() -> Result<String> {
+    let devices = Uio::list()?;
+    let device = devices.first().context("there is no UIO device")?;
+    let mut found = 0;
+    let mut same = |by: By<'_>| -> Result<()> {
+        let uio = Uio::open(by)?;
+        ensure!(uio.device().file == device.file, "{by}: {}", uio.device());
+        ensure!(matches!(Uio::open(by), Err(Error::Busy { .. })), "{by}: opened twice");
+        found += 1;
+        Ok(())
+    };
+    same(By::Name(&device.name))?;
+    for map in &device.maps {
+        same(By::Address(map.address + map.offset))?;
+        same(By::MapName(&map.name))?;
+    }
+    if let Some(path) = &device.tree_path {
+        same(By::TreePath(path))?;
+        same(By::Compatible("generic-uio"))?;
+    }
+    if let Some(address) = &device.pci {
+        let by_address = Pci::open_at(address)?;
+        let device = by_address.device();
+        ensure!([device.vendor, device.device] == EDU, "{device}");
+        let again = Pci::open(EDU[0], EDU[1]);
+        ensure!(matches!(again, Err(Error::Busy { .. })), "{again:?}");
+        found += 1;
+    }
+    Ok(format!("{device}, found in {found} ways"))
+}
+
+/// A level interrupt: it fires while it is not cleared, and once for each event.
+pub(crate) fn interrupts() -> Result<String> {
+    let (address, registers, mut interrupt) = open()?;
+    let command = || -> Result<[u8; 2]> {
+        let config = fs::read(format!("/sys/bus/pci/devices/{address}/config"))?;
+        Ok([config[4], config[5]])
+    };
+    let clear = || {
+        let status = registers.read(Regs::INTERRUPT_STATUS);
+        registers.write(Regs::INTERRUPT_ACKNOWLEDGE, status);
+        status
+    };
+    ensure!(interrupt.wait(soon())? == 0, "it fires by itself");
+    // Raised before the wait, and not cleared after it.
+    registers.write(Regs::INTERRUPT_RAISE, 1);
+    for _ in 0..3 {
+        ensure!(interrupt.wait(late())? == 1, "a level did not fire");
+    }
+    clear();
+    ensure!(interrupt.wait(soon())? == 0, "it fires after it was cleared");
+    // During the wait, and without blocking.
+    let mut armed = interrupt.arm()?;
+    ensure!(command()?[1] & 4 == 0, "masked while it is armed");
+    ensure!(armed.try_wait()? == 0, "it fires by itself");
+    registers.write(Regs::INTERRUPT_RAISE, 2);
+    let give_up = late();
+    while armed.try_wait()? == 0 {
+        ensure!(Instant::now() < give_up, "it did not fire");
+    }
+    drop(armed);
+    clear();
+    ensure!(command()?[1] & 4 != 0, "not masked after it has fired");
+
+    // Again as soon as it is cleared, and before the next wait.
+    let storm = 2000;
+    for round in 1..=storm {
+        registers.write(Regs::INTERRUPT_RAISE, round);
+        ensure!(interrupt.wait(late())? == 1, "round {round} fired another number of times");
+        ensure!(clear() == round, "in round {round} another bit was raised");
+    }
+    ensure!(interrupt.missed() == 0, "{} were missed", interrupt.missed());
+    Ok(format!("at a level, polled, and a storm of {storm}"))
+}
+
+/// A signal that is caught ends a wait, and the interrupt is not lost.
+pub(crate) fn signalled() -> Result<String> {
+    let (_, registers, mut interrupt) = open()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let _caught = signal(SignalKind::user_defined1())?;
+    let (done, is_done) = mpsc::channel::<()>();
+    let sender = thread::spawn(move || {
+        while is_done.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
+            let _ = kill_process(getpid(), Signal::USR1); // to its first thread: this one
+        }
+    });
+    let ended = interrupt.wait(late());
+    drop(done);
+    let _ = sender.join();
+    let Err(error @ Error::Interrupted { .. }) = ended else { bail!("{ended:?}") };
+    registers.write(Regs::INTERRUPT_RAISE, 1);
+    ensure!(interrupt.wait(late())? == 1, "lost");
+    registers.write(Regs::INTERRUPT_ACKNOWLEDGE, 1);
+    Ok(error.to_string())
+}
+
+/// The device is taken away while somebody waits for it, for ever.
+fn removed_during_a_wait(interrupt: &mut Interrupt, file: &str, text: String) -> Result<Error> {
+    let file = file.to_owned();
+    let remover = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        fs::write(file, text)
+    });
+    let ended = interrupt.wait(None);
+    if let Ok(result) = remover.join() {
+        result?;
+    }
+    let Err(error @ Error::Removed { .. }) = ended else { bail!("{ended:?}") };
+    let again = interrupt.wait(None);
+    ensure!(matches!(again, Err(Error::Removed { .. })), "the second wait: {again:?}");
+    Ok(error)
+}
+
+/// A PCI device that is unplugged.
+pub(crate) fn unplugged() -> Result<String> {
+    let (address, registers, mut interrupt) = open()?;
+    let remove = format!("/sys/bus/pci/devices/{address}/remove");
+    let error = removed_during_a_wait(&mut interrupt, &remove, "1".into());
+    let status = registers.read(Regs::INTERRUPT_STATUS);
+    drop((registers, interrupt));
+    plug_in()?;
+    ensure!(status == u32::MAX, "a register of what is not there is {status:#x}");
+    Ok(error?.to_string())
+}
+
+fn plug_in() -> Result<()> {
+    fs::write("/sys/bus/pci/rescan", "1")?;
+    let (_, registers, mut interrupt) = open().context("after it was plugged in again")?;
+    registers.write(Regs::INTERRUPT_RAISE, 1);
+    ensure!(interrupt.wait(late())? == 1, "plugged in again, it does not work");
+    registers.write(Regs::INTERRUPT_ACKNOWLEDGE, 1);
+    Ok(())
+}
+
+/// In another process: the engine is unplugged while it runs a transfer.
+pub(crate) fn unplugged_in_flight(name: &str) -> ExitCode {
+    let run = || {
+        let address = open()?.0;
+        // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
+        let engine = unsafe { Edu::open_with_32_bits()? };
+        let buffer = Buffer::open(name)?.for_direction::<FromDevice>();
+        let transfer = engine.download(buffer.into_device()?, 0..4, 0)?;
+        fs::write(format!("/sys/bus/pci/devices/{address}/remove"), "1")?;
+        let ended = transfer.wait(Duration::from_secs(10));
+        let Err(WaitError::Unknown { error, transfer }) = ended else { bail!("{ended:?}") };
+        ensure!(matches!(error, edu::Error::Uio(Error::Removed { .. })), "{error}");
+        let stopped = transfer.stop();
+        ensure!(matches!(stopped, Err(WaitError::Unknown { .. })), "{stopped:?}");
+        drop(stopped);
+        ensure!(Buffer::open(name).is_err(), "the buffer was given out again");
+        Ok(error.to_string())
+    };
+    match run() {
+        Ok(error) => println!("unplugged: {error}"),
+        Err(error) => println!("{error:#}"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// The program ends in order, and its buffer is out of use until the engine is
+/// known to be stopped.
+pub(crate) fn unplugged_under_a_transfer([name, _]: Pair) -> Result<String> {
+    let output = Command::new("/proc/self/exe").args(["unplugged", name]).output()?;
+    ensure!(output.status.signal().is_none(), "it died: {}", output.status);
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(said.starts_with("unplugged: "), "{said}");
+    plug_in()?;
+    let refused = Buffer::open(name);
+    ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
+    drop(Edu::open()?);
+    // SAFETY: opening the engine has stopped it.
+    drop(unsafe { Buffer::recover(name) }?);
+    Ok(said.trim().to_owned())
+}
+
+/// A platform device that is taken from its kernel driver.
+pub(crate) fn unbound() -> Result<String> {
+    const DRIVER: &str = "/sys/bus/platform/drivers/uio_pdrv_genirq";
+    let uio = Uio::open(By::Compatible("generic-uio"))?;
+    let file = Path::new("/sys/class/uio").join(&uio.device().file).join("device");
+    let device = fs::read_link(file)?;
+    let device = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut interrupt = uio.into_interrupt()?;
+    let error = removed_during_a_wait(&mut interrupt, &format!("{DRIVER}/unbind"), device.clone());
+    drop(interrupt);
+    fs::write(format!("{DRIVER}/bind"), device)?;
+    Uio::open(By::Compatible("generic-uio"))?;
+    Ok(error?.to_string())
+}
