@@ -41,15 +41,17 @@ macro_rules! by_slices {
     };
 }
 
-pub(crate) fn measure(name: &str) -> Result<()> {
-    table(name, "sync_mode 0, 4, or 1 to 3 without O_SYNC: cached", &by_slices!(Cached))?;
-    table(name, "sync_mode 6, 7, or 2, 3 with O_SYNC: write-combined", &by_slices!(WriteCombined))?;
+pub(crate) fn measure(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    let modes = "sync_mode 0, 4, or 1 to 3 without O_SYNC: cached";
+    table(name, &title(modes), &by_slices!(Cached))?;
+    let modes = "sync_mode 6, 7, or 2, 3 with O_SYNC: write-combined";
+    table(name, &title(modes), &by_slices!(WriteCombined))?;
     let by_value = Access::<Uncached> {
         put: |buffer, at, from| Ok(buffer.copy_from(at, from)?),
         is: |buffer, at, with| Ok(buffer.is_equal(at, with)?),
         clear: |buffer, len| Ok(buffer.fill(0..len, 0)?),
     };
-    table(name, "sync_mode 5, or 1 with O_SYNC: uncached", &by_value)
+    table(name, &title("sync_mode 5, or 1 with O_SYNC: uncached"), &by_value)
 }
 
 fn table<M: udmabuf::Mapped>(name: &str, modes: &str, access: &Access<M>) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::{fs::File, os::fd::AsFd};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use udmabuf::{Buffer, CpuParts, CreateOptions, Parts};
 use udmabuf_sys::{
     abi::{Direction, SYNC_FOR_CPU, SYNC_FOR_DEVICE, SyncRange},
@@ -13,26 +13,23 @@ use udmabuf_sys::{
 
 use crate::{
     GIB, KIB, MIB,
-    meter::{X, cost, row, sizes},
+    meter::{X, cost, cost_with, row, sizes},
 };
 
-/// The size of each part where there are many.
-const PART: usize = 64;
+/// The size of each part where there are many: the smallest that Linux 6.1 lets
+/// part from each other on arm64.
+const PART: usize = 128;
 const PARTS_MAX: usize = 4096;
 /// Less than the module's 256 minor numbers: the board has buffers of its own.
 const BUFFERS: [usize; 5] = [1, 4, 16, 64, 240];
 
 /// What it costs to hand `parts` over and to take them back; and the parts.
 fn there_and_back<P: CpuParts>(parts: P) -> Result<(f64, P)> {
-    let mut held = Some(parts);
-    let cost = cost(|| {
-        let parts = held.take().context("lost in a failed handover")?;
+    cost_with(parts, |parts| {
         let parts = parts.into_device().map_err(|refused| refused.error)?;
         // SAFETY: no device was given an address.
-        held = Some(unsafe { parts.into_cpu() }.map_err(|refused| refused.error)?);
-        anyhow::Ok(())
-    })?;
-    Ok((cost, held.context("lost in a failed handover")?))
+        unsafe { parts.into_cpu() }.map_err(|refused| refused.error.into())
+    })
 }
 
 /// The cost of one part at `offset`, alone; and the buffer again.
@@ -45,14 +42,10 @@ fn of_part(buffer: Buffer, offset: usize, len: usize) -> Result<(f64, Buffer)> {
         true => (rest, None),
         false => rest.split_at(len).map(|(part, after)| (part, Some(after)))?,
     };
-    let mut held = Some(part);
-    let cost = cost(|| {
-        let part = held.take().context("lost in a failed handover")?;
+    let (cost, mut whole) = cost_with(part, |part| {
         // SAFETY: no device was given its address.
-        held = Some(unsafe { part.into_device()?.into_cpu() }?);
-        anyhow::Ok(())
+        anyhow::Ok(unsafe { part.into_device()?.into_cpu() }?)
     })?;
-    let mut whole = held.context("lost in a failed handover")?;
     if let Some(after) = after {
         whole = whole.join(after)?;
     }
@@ -64,7 +57,8 @@ fn of_part(buffer: Buffer, offset: usize, len: usize) -> Result<(f64, Buffer)> {
 
 /// One part, by size and by offset.
 pub(crate) fn alone(mut buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<Buffer> {
-    for size in sizes(64, buffer.len()) {
+    let (alignment, len) = (buffer.part_alignment(), buffer.len());
+    for size in sizes(64, len).filter(|size| size % alignment == 0 || *size == len) {
         let (cost, whole) = of_part(buffer, 0, size)?;
         row(&title("hand over and take back"), X::Bytes(size), cost);
         buffer = whole;
@@ -95,9 +89,9 @@ pub(crate) fn together(buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result
         let (cost, back) = there_and_back(parts)?;
         parts = back;
         if count == 16 {
-            row(&title("16 parts of 64 bytes together"), X::None, cost);
+            row(&title("16 parts of 128 bytes together"), X::None, cost);
         }
-        row(&title("each of N parts of 64 bytes together"), X::Count(count), cost / count as f64);
+        row(&title("each of N parts of 128 bytes together"), X::Count(count), cost / count as f64);
     }
     Ok(())
 }
@@ -126,15 +120,15 @@ pub(crate) fn by_module(name: &str, title: &dyn Fn(&str) -> String) -> Result<()
     let file = File::options().read(true).write(true).open(format!("/dev/{name}"))?;
     let fd = file.as_fd();
     ioctl::claim(fd, false)?;
-    let len = ioctl::size(fd)?;
-    for size in sizes(64, usize::try_from(len)?) {
+    let len = usize::try_from(ioctl::size(fd)?)?;
+    for size in sizes(64, len) {
         let pair = cost(|| {
             ioctl::sync_for_device(fd, Direction::Bidirectional, 0, size as u64)?;
             ioctl::sync_for_cpu(fd, Direction::Bidirectional, 0, size as u64)
         })?;
         row(&title("sync for the device and back, by ioctl"), X::Bytes(size), pair);
     }
-    for count in sizes(1, PARTS_MAX) {
+    for count in sizes(1, PARTS_MAX.min(len / PART)) {
         let ranges = |command: u64| -> Result<Vec<_>> {
             let command = u32::try_from(command)?;
             let range = |i| SyncRange {
@@ -151,9 +145,9 @@ pub(crate) fn by_module(name: &str, title: &dyn Fn(&str) -> String) -> Result<()
             ioctl::sync_batch(fd, &back)
         })?;
         if count == 16 {
-            row(&title("16 parts of 64 bytes, by ioctl"), X::None, cost);
+            row(&title("16 parts of 128 bytes, by ioctl"), X::None, cost);
         }
-        row(&title("each of N parts of 64 bytes, by ioctl"), X::Count(count), cost / count as f64);
+        row(&title("each of N parts of 128 bytes, by ioctl"), X::Count(count), cost / count as f64);
     }
     Ok(())
 }

@@ -33,7 +33,7 @@
 #define MIB		(KIB * 1024)
 #define GIB		(MIB * 1024)
 #define MAPPED_MAX	(64 * MIB)
-#define PART		64
+#define PART		128
 #define PARTS_MAX	4096
 #define READS		64
 
@@ -407,12 +407,12 @@ static void measure_batches(struct buffer *buffer)
 		job.back.count = count;
 		value = cost(sync_batch_pair, &job);
 		if (count == 16) {
-			buffer_row_of("C", buffer, "16 parts of 64 bytes together", 0, "", value);
-			buffer_row_of("C", buffer, "16 parts of 64 bytes, by ioctl", 0, "", value);
+			buffer_row_of("C", buffer, "16 parts of 128 bytes together", 0, "", value);
+			buffer_row_of("C", buffer, "16 parts of 128 bytes, by ioctl", 0, "", value);
 		}
-		buffer_row_of("C", buffer, "each of N parts of 64 bytes together", count, "parts",
+		buffer_row_of("C", buffer, "each of N parts of 128 bytes together", count, "parts",
 			      value / count);
-		buffer_row_of("C", buffer, "each of N parts of 64 bytes, by ioctl", count,
+		buffer_row_of("C", buffer, "each of N parts of 128 bytes, by ioctl", count,
 			      "parts", value / count);
 	}
 	free(there);
@@ -460,13 +460,15 @@ static void measure_buffer(const char *name)
 	struct job job = { .buffer = &buffer };
 
 	measure_syncs(&buffer);
-	measure_batches(&buffer);
+	if (buffer.size >= MIB)
+		measure_batches(&buffer);
 	for (size_t size = 64 * KIB; size <= buffer.size && size <= MAPPED_MAX; size *= 4) {
 		job.size = size;
 		buffer_row(&buffer, "mmap, touch every page, munmap", size,
 			   cost(map_touch_unmap, &job));
 	}
-	measure_copies(&buffer);
+	if (buffer.size >= MIB)
+		measure_copies(&buffer);
 	munmap((void *)buffer.start, buffer.size);
 	close(buffer.fd);
 	buffer_row(&buffer, "open, claim, map, close", buffer.size, cost(open_close, &job));

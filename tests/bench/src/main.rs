@@ -61,7 +61,9 @@ fn measure_buffer(name: &str) -> Result<()> {
         buffer::views(&mut buffer, &title)?;
         handover::together(buffer, &title)?;
         buffer::uncached_copies(name, &title)?;
-        tables::measure(name)?;
+        tables::measure(name, &title)?;
+    } else {
+        drop(buffer);
     }
     handover::by_module(name, &title)?;
     buffer::mappings(name, &title)

@@ -16,22 +16,36 @@ const LONG: Duration = Duration::from_millis(20);
 /// # Errors
 /// Those of the operation.
 pub(crate) fn cost<E>(mut operation: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
-    let mut round = |count: u32| {
+    Ok(cost_with((), |()| operation())?.0)
+}
+
+/// The same for an operation that consumes a value and gives it back; and the
+/// value.
+///
+/// # Errors
+/// Those of the operation.
+pub(crate) fn cost_with<T, E>(
+    value: T,
+    mut operation: impl FnMut(T) -> Result<T, E>,
+) -> Result<(f64, T), E> {
+    let mut round = |mut value: T, count: u32| {
         let start = Instant::now();
         for _ in 0..count {
-            operation()?;
+            value = operation(value)?;
         }
-        Ok(start.elapsed())
+        Ok((start.elapsed(), value))
     };
-    round(1)?;
-    let once = round(1)?;
+    let (_, value) = round(value, 1)?;
+    let (once, mut value) = round(value, 1)?;
     let count = u32::try_from(ROUND.as_nanos() / once.as_nanos().max(1)).unwrap_or(ROUND_MAX);
     let count = count.clamp(1, ROUND_MAX);
     let mut least = once.as_secs_f64() * 1e9;
     for _ in 0..if once > LONG { 0 } else { ROUNDS } {
-        least = least.min(round(count)?.as_secs_f64() * 1e9 / f64::from(count));
+        let (all, back) = round(value, count)?;
+        value = back;
+        least = least.min(all.as_secs_f64() * 1e9 / f64::from(count));
     }
-    Ok(least)
+    Ok((least, value))
 }
 
 /// Nanoseconds for something long, without a warm-up.
