@@ -36,6 +36,8 @@ use_lints_version() {
     if rustup run "$lints_version" cargo clippy --version >/dev/null 2>&1 ||
         rustup toolchain install "$lints_version" --profile minimal --component clippy,rustfmt >/dev/null 2>&1; then
         export RUSTUP_TOOLCHAIN=$lints_version
+        # For the test that looks at arm64's machine code.
+        rustup target add aarch64-unknown-linux-gnu >/dev/null 2>&1 || true
     else
         echo "Rust $lints_version cannot be had: lints and messages are those of $(rustc --version)"
     fi

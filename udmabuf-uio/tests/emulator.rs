@@ -106,8 +106,9 @@ fn a_wait_ends_with_the_interrupt_or_the_deadline() {
 #[test]
 fn it_fires_once_and_is_masked_until_armed() {
     let (registers, mut interrupt) = device();
-    registers.write(Regs::STEPS, 1);
+    // Before the device raises it: each arming lets it fire.
     let fd = interrupt.arm().unwrap().as_fd().try_clone_to_owned().unwrap();
+    registers.write(Regs::STEPS, 1);
     assert_eq!(interrupt.wait(late()).unwrap(), 1);
     // Cleared and raised again: masked.
     raise_again(&registers);

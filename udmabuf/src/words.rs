@@ -168,6 +168,7 @@ pub(crate) unsafe fn store_value(into: NonNull<u8>, from: &[u8], align: usize) {
 
 /// # Safety
 /// `into` is valid for volatile writes of `len` bytes.
+#[inline]
 pub(crate) unsafe fn fill(into: NonNull<u8>, len: usize, byte: u8) {
     let (head, words) = spans(into, len);
     let into = into.as_ptr();

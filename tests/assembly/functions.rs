@@ -1,0 +1,69 @@
+//! What a driver does most often, by name, for `tests/tests/assembly.rs`.
+#![allow(unsafe_code, reason = "names functions, and takes buffers back by hand")]
+#![allow(missing_docs, reason = "each is one call")]
+
+use udmabuf::{Bidirectional, Buffer, CpuOwned, DeviceOwned, Error, Handoff, Shared, Uncached};
+
+type Given = Result<Buffer<DeviceOwned>, Handoff<Buffer<CpuOwned>>>;
+type Taken = Result<Buffer<CpuOwned>, Handoff<Buffer<DeviceOwned>>>;
+
+#[unsafe(no_mangle)]
+pub fn looked_at_give(buffer: Buffer<CpuOwned>) -> Given {
+    buffer.into_device()
+}
+
+/// # Safety
+/// No device accesses the buffer.
+#[unsafe(no_mangle)]
+pub unsafe fn looked_at_take(buffer: Buffer<DeviceOwned>) -> Taken {
+    // SAFETY: the caller's.
+    unsafe { buffer.into_cpu() }
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_slice(buffer: &Buffer<CpuOwned>) -> &[u8] {
+    buffer.as_slice()
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_view(buffer: &Buffer<CpuOwned>) -> Result<&[u32; 16], Error> {
+    buffer.view(64)
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_values(buffer: &Buffer<CpuOwned>, count: usize) -> Result<&[u32], Error> {
+    buffer.slice_of(64, count)
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_read(ring: &Buffer<Shared>) -> Result<u32, Error> {
+    ring.read(64)
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_write(ring: &mut Buffer<Shared>, value: u64) -> Result<(), Error> {
+    ring.write(64, value)
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_publish(ring: &Buffer<Shared>) {
+    ring.publish();
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_observe(ring: &Buffer<Shared>) {
+    ring.observe();
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_fill(buffer: &mut Buffer<CpuOwned, Bidirectional, Uncached>) -> Result<(), Error> {
+    buffer.fill(0..4096, 0)
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_copy(
+    buffer: &mut Buffer<CpuOwned, Bidirectional, Uncached>,
+    from: &[u8],
+) -> Result<(), Error> {
+    buffer.copy_from(0, from)
+}

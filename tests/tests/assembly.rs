@@ -1,0 +1,127 @@
+//! The machine code of handovers and accesses on arm64: the barriers that have
+//! to be there, and what must not be.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::{fs, path::Path, process::Command};
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+
+/// The assembly of one crate, as the compiler writes it; `None` without the
+/// target's standard library.
+fn assembly(package: &str) -> Option<String> {
+    let rustc = std::env::var("RUSTC").unwrap_or("rustc".into());
+    let args = ["--print", "target-libdir", "--target", TARGET];
+    let library = Command::new(rustc).args(args).output().unwrap().stdout;
+    if !Path::new(String::from_utf8(library).unwrap().trim()).exists() {
+        eprintln!("not looked at: rustup target add {TARGET}");
+        return None;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("assembly");
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root)
+        .args(["rustc", "--quiet", "--release", "--locked", "--lib", "--target", TARGET])
+        .args(["-p", package, "--target-dir"])
+        .arg(&directory)
+        .args(["--", "--emit", "asm", "-C", "codegen-units=1"])
+        .output()
+        .unwrap();
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{messages}");
+
+    let prefix = format!("{}-", package.replace('-', "_"));
+    let newest = fs::read_dir(directory.join(TARGET).join("release/deps"))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            name.starts_with(&prefix) && name.ends_with(".s")
+        })
+        .max_by_key(|entry| entry.metadata().unwrap().modified().unwrap());
+    Some(fs::read_to_string(newest.unwrap().path()).unwrap())
+}
+
+/// The instructions of the one function whose symbol has `name` in it.
+fn function<'a>(assembly: &'a str, name: &str) -> Vec<&'a str> {
+    let is_label = |line: &&str| line.ends_with(':') && !line.starts_with([' ', '\t', '.']);
+    let mut found = Vec::new();
+    let mut labels = 0;
+    let mut lines = assembly.lines();
+    while let Some(label) = lines.next() {
+        if !is_label(&label) || !label.contains(name) {
+            continue;
+        }
+        labels += 1;
+        found = lines
+            .by_ref()
+            .take_while(|line| !line.trim_start().starts_with(".cfi_endproc"))
+            .map(str::trim)
+            .filter(|line| !line.starts_with(['.', '/']) && !line.is_empty())
+            .collect();
+    }
+    assert_eq!(labels, 1, "functions named {name}");
+    found
+}
+
+/// Where the first of these instructions is.
+fn find(code: &[&str], instruction: &str) -> usize {
+    let wanted: Vec<_> = instruction.split(' ').collect();
+    code.iter()
+        .position(|line| line.split_whitespace().zip(&wanted).all(|(a, b)| a == *b))
+        .unwrap_or_else(|| panic!("no {instruction} in\n{}", code.join("\n")))
+}
+
+fn has_none(code: &[&str], unwanted: &[&str]) {
+    for line in code {
+        let found = unwanted.iter().find(|text| line.contains(**text));
+        assert!(found.is_none(), "{line:?} in\n{}", code.join("\n"));
+    }
+}
+
+/// Checks that the types have made, and copies of the data.
+const NEEDLESS: [&str; 5] = ["memcpy", "memset", "memmove", "panic", "slice_index"];
+
+#[test]
+fn barriers_of_the_right_domain() {
+    let Some(own) = assembly("udmabuf") else { return };
+    let clean = function(&own, "Cpu$GT$15sync_for_device");
+    let invalidate = function(&own, "Cpu$GT$12sync_for_cpu");
+    // The maintenance, then the barrier that waits for it.
+    let last = clean.iter().rposition(|line| line.contains("cvac")).unwrap();
+    assert!(find(&clean, "dc cvac,") <= last && last < find(&clean, "dsb sy"));
+    // The status, then the maintenance, then the barrier.
+    let last = invalidate.iter().rposition(|line| line.contains("civac")).unwrap();
+    assert!(find(&invalidate, "dmb osh") < find(&invalidate, "dc civac,"));
+    assert!(last < find(&invalidate, "dsb sy"));
+    // In runs: the loop is little beside them.
+    for code in [&clean, &invalidate] {
+        assert!(code.iter().filter(|line| line.starts_with("dc")).count() > 16);
+        has_none(code, &NEEDLESS);
+        has_none(code, &["bl\t"]);
+    }
+
+    let Some(functions) = assembly("udmabuf-assembly") else { return };
+    let function = |name| function(&functions, name);
+    find(&function("looked_at_give"), "dmb osh");
+    find(&function("looked_at_take"), "dmb oshld");
+    find(&function("looked_at_publish"), "dmb osh");
+    find(&function("looked_at_observe"), "dmb oshld");
+    for name in ["looked_at_give", "looked_at_take", "looked_at_publish", "looked_at_observe"] {
+        has_none(&function(name), &["memcpy"]);
+    }
+}
+
+#[test]
+fn accesses_are_what_they_must_be() {
+    let Some(functions) = assembly("udmabuf-assembly") else { return };
+    let function = |name| function(&functions, name);
+    assert!(function("looked_at_slice").len() <= 4, "{:?}", function("looked_at_slice"));
+    for name in ["looked_at_view", "looked_at_values", "looked_at_read", "looked_at_write"] {
+        has_none(&function(name), &NEEDLESS);
+        has_none(&function(name), &["bl\t"]);
+    }
+    // On Device memory: words, and nothing that clears or copies cache lines.
+    for name in ["looked_at_fill", "looked_at_copy"] {
+        has_none(&function(name), &["memcpy", "memset", "memmove", "zva", "\tq"]);
+    }
+}
