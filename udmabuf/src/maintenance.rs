@@ -51,16 +51,25 @@ const UNROLLED: usize = 16;
 fn each_line(start: usize, len: usize, line: usize, mut each: impl FnMut(usize)) {
     let end = start + len; // a range of memory does not wrap
     let mut at = start & !(line - 1);
+    if end - at >= UNROLLED * line {
+        at = many_lines(at, end, line, &mut each);
+    }
+    while at < end {
+        each(at);
+        at += line;
+    }
+}
+
+/// As many turns as fit before `end`, from the line at `at` on; where they end.
+#[inline(never)] // what a handover of a few lines has no use for
+fn many_lines(mut at: usize, end: usize, line: usize, mut each: impl FnMut(usize)) -> usize {
     while end - at >= UNROLLED * line {
         for _ in 0..UNROLLED {
             each(at);
             at += line;
         }
     }
-    while at < end {
-        each(at);
-        at += line;
-    }
+    at
 }
 
 /// The CPU's own instructions.
@@ -164,7 +173,7 @@ pub(crate) use cpu::Cpu;
 
 impl Cpu {
     /// Cleans `len` mapped bytes at `start`, before the device gets them.
-    #[inline(never)] // long, and a call is nothing to it
+    #[inline]
     pub(crate) fn sync_for_device(mut self, start: NonNull<u8>, len: usize) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         for_device(&mut self, start, len, line);
@@ -172,7 +181,7 @@ impl Cpu {
 
     /// Drops the lines of `len` mapped bytes at `start`, after the device has
     /// had them.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn sync_for_cpu(mut self, start: NonNull<u8>, len: usize, direction: Kind) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         for_cpu(&mut self, start, len, line, direction);

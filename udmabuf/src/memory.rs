@@ -197,9 +197,9 @@ impl Memory {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.direct {
-            Direct::No => self.indirect_for_device(start, len, direction),
-            direct => self.direct_for_device(direct, start, len),
+        match self.quick_for_device(start, len) {
+            true => Ok(()),
+            false => self.slow_for_device(start, len, direction),
         }
     }
 
@@ -212,10 +212,23 @@ impl Memory {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.direct {
-            Direct::No => self.indirect_for_cpu(start, len, direction),
-            direct => self.direct_for_cpu(direct, start, len, direction),
+        match self.quick_for_cpu(start, len, direction) {
+            true => Ok(()),
+            false => self.slow_for_cpu(start, len, direction),
         }
+    }
+
+    /// The same, if it takes no system call, cannot fail, and nobody else has to
+    /// be told of it: what most handovers are.
+    #[inline]
+    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
+        self.direct_for_device(self.direct, start, len)
+    }
+
+    /// The same, the other way.
+    #[inline]
+    pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
+        self.direct_for_cpu(self.direct, start, len, direction)
     }
 
     /// Lets the device in beside the CPU, whose mapping has a cache or not.
@@ -244,15 +257,13 @@ impl Memory {
     }
 
     #[inline]
-    fn direct_for_device(
-        &self,
-        direct: Direct,
-        start: NonNull<u8>,
-        len: usize,
-    ) -> Result<(), Error> {
+    fn direct_for_device(&self, direct: Direct, start: NonNull<u8>, len: usize) -> bool {
+        if matches!(direct, Direct::No) {
+            return false;
+        }
         if let Some(lent) = &self.lent {
             if lent.is_gone() {
-                return Err(self.gone());
+                return false;
             }
             lent.add();
         }
@@ -260,7 +271,7 @@ impl Memory {
             Direct::Cache(cpu) => cpu.sync_for_device(start, len),
             Direct::Barrier | Direct::No => barrier::before_device(),
         }
-        Ok(())
+        true
     }
 
     #[inline]
@@ -270,9 +281,10 @@ impl Memory {
         start: NonNull<u8>,
         len: usize,
         direction: Kind,
-    ) -> Result<(), Error> {
-        if self.lent.as_ref().is_some_and(Lent::is_gone) {
-            return Err(self.gone()); // what is not mapped any more has no lines
+    ) -> bool {
+        // What is not mapped any more has no lines.
+        if matches!(direct, Direct::No) || self.lent.as_ref().is_some_and(Lent::is_gone) {
+            return false;
         }
         match direct {
             Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, direction),
@@ -281,16 +293,16 @@ impl Memory {
         if let Some(lent) = &self.lent {
             lent.subtract();
         }
-        Ok(())
+        true
     }
 
-    #[cold]
     fn gone(&self) -> Error {
         Error::os(&self.name, "handover", Errno::NODEV)
     }
 
+    /// What takes a system call, or cannot be done.
     #[cold]
-    fn indirect_for_device(
+    pub(crate) fn slow_for_device(
         &self,
         start: NonNull<u8>,
         len: usize,
@@ -304,7 +316,8 @@ impl Memory {
                         kernel.sync_for_device(&self.name, offset, len, direction)?;
                         barrier::before_device();
                     }
-                    own => self.direct_for_device(own, start, len)?,
+                    own if self.direct_for_device(own, start, len) => {}
+                    _ => return Err(self.gone()),
                 }
                 kernel.hand_over(offset, len, direction);
             }
@@ -317,8 +330,9 @@ impl Memory {
         Ok(())
     }
 
+    /// What takes a system call, or cannot be done.
     #[cold]
-    fn indirect_for_cpu(
+    pub(crate) fn slow_for_cpu(
         &self,
         start: NonNull<u8>,
         len: usize,
@@ -333,7 +347,8 @@ impl Memory {
                         barrier::after_device();
                         kernel.sync_for_cpu(&self.name, offset, len, direction)?;
                     }
-                    own => self.direct_for_cpu(own, start, len, direction)?,
+                    own if self.direct_for_cpu(own, start, len, direction) => {}
+                    _ => return Err(self.gone()),
                 }
             }
             Backing::DmaBuf(dma_buf) => {
