@@ -218,17 +218,23 @@ impl Memory {
         }
     }
 
-    /// The same, if it takes no system call, cannot fail, and nobody else has to
-    /// be told of it: what most handovers are.
+    /// The same, if it takes no system call, is short, and nobody else has to be
+    /// told of it.
     #[inline]
     pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
-        self.direct_for_device(self.direct, start, len)
+        match self.direct {
+            Direct::Cache(cpu) if !cpu.is_short(len) => false,
+            direct => self.direct_for_device(direct, start, len, true),
+        }
     }
 
     /// The same, the other way.
     #[inline]
     pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
-        self.direct_for_cpu(self.direct, start, len, direction)
+        match self.direct {
+            Direct::Cache(cpu) if !cpu.is_short(len) => false,
+            direct => self.direct_for_cpu(direct, start, len, true, direction),
+        }
     }
 
     /// Lets the device in beside the CPU, whose mapping has a cache or not.
@@ -257,7 +263,13 @@ impl Memory {
     }
 
     #[inline]
-    fn direct_for_device(&self, direct: Direct, start: NonNull<u8>, len: usize) -> bool {
+    fn direct_for_device(
+        &self,
+        direct: Direct,
+        start: NonNull<u8>,
+        len: usize,
+        is_short: bool,
+    ) -> bool {
         if matches!(direct, Direct::No) {
             return false;
         }
@@ -268,7 +280,7 @@ impl Memory {
             lent.add();
         }
         match direct {
-            Direct::Cache(cpu) => cpu.sync_for_device(start, len),
+            Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
             Direct::Barrier | Direct::No => barrier::before_device(),
         }
         true
@@ -280,6 +292,7 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
+        is_short: bool,
         direction: Kind,
     ) -> bool {
         // What is not mapped any more has no lines.
@@ -287,7 +300,7 @@ impl Memory {
             return false;
         }
         match direct {
-            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, direction),
+            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
             Direct::Barrier | Direct::No => barrier::after_device(),
         }
         if let Some(lent) = &self.lent {
@@ -300,8 +313,8 @@ impl Memory {
         Error::os(&self.name, "handover", Errno::NODEV)
     }
 
-    /// What takes a system call, or cannot be done.
-    #[cold]
+    /// What takes longer, or a system call, or cannot be done.
+    #[inline(never)]
     pub(crate) fn slow_for_device(
         &self,
         start: NonNull<u8>,
@@ -316,7 +329,7 @@ impl Memory {
                         kernel.sync_for_device(&self.name, offset, len, direction)?;
                         barrier::before_device();
                     }
-                    own if self.direct_for_device(own, start, len) => {}
+                    own if self.direct_for_device(own, start, len, false) => {}
                     _ => return Err(self.gone()),
                 }
                 kernel.hand_over(offset, len, direction);
@@ -330,8 +343,8 @@ impl Memory {
         Ok(())
     }
 
-    /// What takes a system call, or cannot be done.
-    #[cold]
+    /// What takes longer, or a system call, or cannot be done.
+    #[inline(never)]
     pub(crate) fn slow_for_cpu(
         &self,
         start: NonNull<u8>,
@@ -347,7 +360,7 @@ impl Memory {
                         barrier::after_device();
                         kernel.sync_for_cpu(&self.name, offset, len, direction)?;
                     }
-                    own if self.direct_for_cpu(own, start, len, direction) => {}
+                    own if self.direct_for_cpu(own, start, len, false, direction) => {}
                     _ => return Err(self.gone()),
                 }
             }
