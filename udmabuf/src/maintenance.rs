@@ -26,18 +26,25 @@ trait Instructions {
 /// What the CPU wrote to `len` bytes at `start` is in memory, and no line of
 /// them is dirty, before any later access to a device.
 #[inline]
-fn for_device(on: &mut impl Instructions, start: usize, len: usize, line: usize) {
-    each_line(start, len, line, |addr| on.clean(addr));
+fn for_device(on: &mut impl Instructions, start: usize, len: usize, line: usize, is_short: bool) {
+    each_line(start, len, line, is_short, |addr| on.clean(addr));
     on.complete();
 }
 
 /// What the device wrote is what later reads see; before it came the read of
 /// the device's status.
 #[inline]
-fn for_cpu(on: &mut impl Instructions, start: usize, len: usize, line: usize, direction: Kind) {
+fn for_cpu(
+    on: &mut impl Instructions,
+    start: usize,
+    len: usize,
+    line: usize,
+    is_short: bool,
+    direction: Kind,
+) {
     on.order();
     if direction != Kind::ToDevice {
-        each_line(start, len, line, |addr| on.clean_and_drop(addr));
+        each_line(start, len, line, is_short, |addr| on.clean_and_drop(addr));
         on.complete();
     }
 }
@@ -47,11 +54,12 @@ fn for_cpu(on: &mut impl Instructions, start: usize, len: usize, line: usize, di
 const UNROLLED: usize = 16;
 
 /// Every line, of `line` bytes (a power of two), that has a byte of the range.
+/// `is_short` leaves out the unrolled loop, and is known at compile time.
 #[inline]
-fn each_line(start: usize, len: usize, line: usize, mut each: impl FnMut(usize)) {
+fn each_line(start: usize, len: usize, line: usize, is_short: bool, mut each: impl FnMut(usize)) {
     let end = start + len; // a range of memory does not wrap
     let mut at = start & !(line - 1);
-    while end - at >= UNROLLED * line {
+    while !is_short && end - at >= UNROLLED * line {
         for _ in 0..UNROLLED {
             each(at);
             at += line;
@@ -163,19 +171,31 @@ mod cpu {
 pub(crate) use cpu::Cpu;
 
 impl Cpu {
+    /// Whether the maintenance of so many bytes is worth no call.
+    #[inline]
+    pub(crate) fn is_short(self, len: usize) -> bool {
+        len <= UNROLLED / 2 * self.line()
+    }
+
     /// Cleans `len` mapped bytes at `start`, before the device gets them.
-    #[inline(never)] // long, and a call is nothing to it
-    pub(crate) fn sync_for_device(mut self, start: NonNull<u8>, len: usize) {
+    #[inline]
+    pub(crate) fn sync_for_device(mut self, start: NonNull<u8>, len: usize, is_short: bool) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
-        for_device(&mut self, start, len, line);
+        for_device(&mut self, start, len, line, is_short);
     }
 
     /// Drops the lines of `len` mapped bytes at `start`, after the device has
     /// had them.
-    #[inline(never)]
-    pub(crate) fn sync_for_cpu(mut self, start: NonNull<u8>, len: usize, direction: Kind) {
+    #[inline]
+    pub(crate) fn sync_for_cpu(
+        mut self,
+        start: NonNull<u8>,
+        len: usize,
+        is_short: bool,
+        direction: Kind,
+    ) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
-        for_cpu(&mut self, start, len, line, direction);
+        for_cpu(&mut self, start, len, line, is_short, direction);
     }
 }
 
@@ -230,11 +250,13 @@ mod tests {
     #[test]
     fn every_line_of_the_part_and_none_beside_it_then_the_barrier() {
         for (start, len, line) in ranges() {
-            let mut steps = Vec::new();
-            for_device(&mut steps, start, len, line);
-            assert_eq!(steps.pop(), Some(Step::Complete));
             let expected: Vec<_> = lines(start, len, line).into_iter().map(Step::Clean).collect();
-            assert_eq!(steps, expected, "{len} bytes, lines of {line}");
+            for is_short in [false, true] {
+                let mut steps = Vec::new();
+                for_device(&mut steps, start, len, line, is_short);
+                assert_eq!(steps.pop(), Some(Step::Complete));
+                assert_eq!(steps, expected, "{len} bytes, lines of {line}");
+            }
         }
     }
 
@@ -242,13 +264,15 @@ mod tests {
     fn the_status_comes_first_and_the_barrier_last_on_the_way_back() {
         for direction in [Kind::FromDevice, Kind::Bidirectional] {
             for (start, len, line) in ranges() {
-                let mut steps = Vec::new();
-                for_cpu(&mut steps, start, len, line, direction);
-                assert_eq!(steps.pop(), Some(Step::Complete));
-                assert_eq!(steps.remove(0), Step::Order);
                 let expected: Vec<_> =
                     lines(start, len, line).into_iter().map(Step::CleanAndDrop).collect();
-                assert_eq!(steps, expected, "{len} bytes, lines of {line}");
+                for is_short in [false, true] {
+                    let mut steps = Vec::new();
+                    for_cpu(&mut steps, start, len, line, is_short, direction);
+                    assert_eq!(steps.pop(), Some(Step::Complete));
+                    assert_eq!(steps.remove(0), Step::Order);
+                    assert_eq!(steps, expected, "{len} bytes, lines of {line}");
+                }
             }
         }
     }
@@ -256,7 +280,7 @@ mod tests {
     #[test]
     fn what_the_device_only_read_keeps_its_lines() {
         let mut steps = Vec::new();
-        for_cpu(&mut steps, START, 4096, 64, Kind::ToDevice);
+        for_cpu(&mut steps, START, 4096, 64, false, Kind::ToDevice);
         assert_eq!(steps, [Step::Order]);
     }
 }

@@ -197,9 +197,9 @@ impl Memory {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.direct {
-            Direct::No => self.indirect_for_device(start, len, direction),
-            direct => self.direct_for_device(direct, start, len),
+        match self.quick_for_device(start, len) {
+            true => Ok(()),
+            false => self.slow_for_device(start, len, direction),
         }
     }
 
@@ -212,9 +212,28 @@ impl Memory {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
+        match self.quick_for_cpu(start, len, direction) {
+            true => Ok(()),
+            false => self.slow_for_cpu(start, len, direction),
+        }
+    }
+
+    /// The same, if it takes no system call, is short, and nobody else has to be
+    /// told of it.
+    #[inline]
+    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
         match self.direct {
-            Direct::No => self.indirect_for_cpu(start, len, direction),
-            direct => self.direct_for_cpu(direct, start, len, direction),
+            Direct::Cache(cpu) if !cpu.is_short(len) => false,
+            direct => self.direct_for_device(direct, start, len, true),
+        }
+    }
+
+    /// The same, the other way.
+    #[inline]
+    pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
+        match self.direct {
+            Direct::Cache(cpu) if !cpu.is_short(len) => false,
+            direct => self.direct_for_cpu(direct, start, len, true, direction),
         }
     }
 
@@ -249,18 +268,22 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
-    ) -> Result<(), Error> {
+        is_short: bool,
+    ) -> bool {
+        if matches!(direct, Direct::No) {
+            return false;
+        }
         if let Some(lent) = &self.lent {
             if lent.is_gone() {
-                return Err(self.gone());
+                return false;
             }
             lent.add();
         }
         match direct {
-            Direct::Cache(cpu) => cpu.sync_for_device(start, len),
+            Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
             Direct::Barrier | Direct::No => barrier::before_device(),
         }
-        Ok(())
+        true
     }
 
     #[inline]
@@ -269,28 +292,30 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
+        is_short: bool,
         direction: Kind,
-    ) -> Result<(), Error> {
-        if self.lent.as_ref().is_some_and(Lent::is_gone) {
-            return Err(self.gone()); // what is not mapped any more has no lines
+    ) -> bool {
+        // What is not mapped any more has no lines.
+        if matches!(direct, Direct::No) || self.lent.as_ref().is_some_and(Lent::is_gone) {
+            return false;
         }
         match direct {
-            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, direction),
+            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
             Direct::Barrier | Direct::No => barrier::after_device(),
         }
         if let Some(lent) = &self.lent {
             lent.subtract();
         }
-        Ok(())
+        true
     }
 
-    #[cold]
     fn gone(&self) -> Error {
         Error::os(&self.name, "handover", Errno::NODEV)
     }
 
-    #[cold]
-    fn indirect_for_device(
+    /// What takes longer, or a system call, or cannot be done.
+    #[inline(never)]
+    pub(crate) fn slow_for_device(
         &self,
         start: NonNull<u8>,
         len: usize,
@@ -304,7 +329,8 @@ impl Memory {
                         kernel.sync_for_device(&self.name, offset, len, direction)?;
                         barrier::before_device();
                     }
-                    own => self.direct_for_device(own, start, len)?,
+                    own if self.direct_for_device(own, start, len, false) => {}
+                    _ => return Err(self.gone()),
                 }
                 kernel.hand_over(offset, len, direction);
             }
@@ -317,8 +343,9 @@ impl Memory {
         Ok(())
     }
 
-    #[cold]
-    fn indirect_for_cpu(
+    /// What takes longer, or a system call, or cannot be done.
+    #[inline(never)]
+    pub(crate) fn slow_for_cpu(
         &self,
         start: NonNull<u8>,
         len: usize,
@@ -333,7 +360,8 @@ impl Memory {
                         barrier::after_device();
                         kernel.sync_for_cpu(&self.name, offset, len, direction)?;
                     }
-                    own => self.direct_for_cpu(own, start, len, direction)?,
+                    own if self.direct_for_cpu(own, start, len, false, direction) => {}
+                    _ => return Err(self.gone()),
                 }
             }
             Backing::DmaBuf(dma_buf) => {
