@@ -5,11 +5,13 @@
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/slab.h>
 #include <linux/utsname.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
+#include "trace.h"
 #include "udb.h"
 
 static char *udb_devnode(udb_devnode_device *dev, umode_t *mode)
@@ -42,6 +44,7 @@ static void udb_release(struct kref *ref)
 
 	put_device(buf->parent);
 	iput(buf->inode);
+	free_percpu(buf->counters);
 	kfree(buf);
 }
 
@@ -150,15 +153,20 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	buf->mmap_mode = spec->mmap_mode;
 	buf->coherent = dev_is_dma_coherent(dev);
 
+	buf->counters = udb_counters_new();
+	if (!buf->counters)
+		goto err_free;
 	buf->inode = udb_inode_new();
-	if (IS_ERR(buf->inode)) {
-		long ret = PTR_ERR(buf->inode);
-
-		kfree(buf);
-		return ERR_PTR(ret);
-	}
+	if (IS_ERR(buf->inode))
+		goto err_counters;
 	buf->parent = get_device(spec->parent);
 	return buf;
+
+err_counters:
+	free_percpu(buf->counters);
+err_free:
+	kfree(buf);
+	return ERR_PTR(-ENOMEM);
 }
 
 /* Makes the buffer visible; it has to be ready. */
@@ -269,6 +277,7 @@ static int udb_buffer_make(struct device *own, const struct udb_spec *spec)
 	if (buf->parent)
 		udb_parent_add(buf);
 	dev_set_drvdata(own, buf);
+	trace_u_dma_buf_create(buf->minor, buf->size, buf->memory.dma_addr);
 	udb_log_created(buf);
 	return 0;
 
@@ -308,11 +317,13 @@ out:
 /* Takes the memory from whoever uses it, and the buffer out of sight. */
 void udb_buffer_retire(struct udb_buffer *buf)
 {
+	trace_u_dma_buf_remove(buf->minor, buf->size, buf->memory.dma_addr);
 	udb_revoke(buf);
-	udb_minor_publish(buf->minor, NULL);
-	device_unregister(buf->sys_dev);
 	/* No fault adds to the mappings any more. */
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+	udb_minor_publish(buf->minor, NULL);
+	/* Who sees it gone finds nothing of it left. */
+	device_unregister(buf->sys_dev);
 	udb_wait_unpinned(buf);
 	udb_memory_vunmap(&buf->memory, buf->vaddr);
 	udb_memory_free(buf);

@@ -13,9 +13,9 @@
 #include <linux/fs.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
-#include <linux/overflow.h>
 #include <linux/slab.h>
 
+#include "trace.h"
 #include "udb.h"
 
 int udb_user_get(struct udb_buffer *buf)
@@ -95,8 +95,10 @@ int udb_claim(struct udb_file *user, u64 flags)
 		goto out;
 	/* One user: this file, so there is no claimant either. */
 	ret = buf->users == 1 ? udb_claim_begin(user, flags) : -EBUSY;
-	if (!ret)
+	if (!ret) {
 		buf->claimant = user;
+		trace_u_dma_buf_claim(buf->minor, 0, PAGE_ALIGN(buf->size), flags);
+	}
 out:
 	spin_unlock(&buf->lock);
 	udb_leave(buf);
@@ -163,6 +165,7 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 		list_add(&use->link, &buf->uses);
 		buf->range_claims++;
 		use = NULL;
+		trace_u_dma_buf_claim(buf->minor, offset, size, range->flags);
 	}
 	spin_unlock(&buf->lock);
 	up_write(&buf->life);

@@ -30,7 +30,7 @@ struct udb_export {
 	bool writable;
 	struct udb_pin vmap_pin;
 	void *vaddr;
-	struct mutex lock;
+	struct mutex lock;		/* of attachments and vmap_pin */
 	struct list_head attachments;	/* those mapped */
 };
 

@@ -210,6 +210,7 @@ static const struct file_operations udb_fops = {
 	.splice_read = udb_splice_read,
 	.splice_write = iter_file_splice_write,
 	.mmap = udb_mmap,
+	.show_fdinfo = udb_show_fdinfo,
 	.get_unmapped_area = udb_get_unmapped_area,
 	.unlocked_ioctl = udb_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,

@@ -28,7 +28,7 @@
 #define UDB_COMMAND_MAX 1024
 
 struct udb_manager_file {
-	struct mutex lock;
+	struct mutex lock;			/* of all below */
 	size_t len;
 	char command[UDB_COMMAND_MAX + 1];	/* and a NUL */
 	char *answer;

@@ -63,9 +63,12 @@ int udb_region_init(struct udb_buffer *buf, const struct udb_spec *spec,
 		goto out;
 	}
 	ret = 0;
-	if (!node || spec->keep_contents)
+	if (!node)
 		goto out;
-	ret = region->mem ? of_reserved_mem_device_init(own) : -ENODEV;
+	if (!region->mem)
+		ret = -ENODEV;
+	else if (!spec->keep_contents)
+		ret = of_reserved_mem_device_init(own);
 	if (ret)
 		dev_err(own, "property memory-region: %pOF cannot be used: error %d\n",
 			node, ret);

@@ -9,12 +9,12 @@
 #include <linux/kernel.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
-#include <linux/overflow.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/uaccess.h>
 
+#include "trace.h"
 #include "udb.h"
 
 /* Cache maintenance without a pause: about a millisecond. */
@@ -51,7 +51,9 @@ static void udb_sync_chunk(struct udb_buffer *buf, size_t offset, size_t size,
 	if (buf->memory.uncached)
 		return;
 	while (size) {
-		size_t len = min(size, udb_memory_contiguous(&buf->memory, offset));
+		/* Most memory is in one piece. */
+		size_t len = buf->memory.nr_segments == 1 ? size :
+			     min(size, udb_memory_contiguous(&buf->memory, offset));
 		dma_addr_t addr = buf->memory.dma_addr + offset;
 
 		if (for_device)
@@ -110,6 +112,10 @@ static int udb_run_range(struct udb_sync_run *run, const struct u_dma_buf_sync_r
 	bool for_device = range->command == U_DMA_BUF_SYNC_FOR_DEVICE;
 	u64 offset = range->offset, size = range->size;
 
+	if (for_device)
+		trace_u_dma_buf_sync_for_device(run->buf->minor, offset, size, range->direction);
+	else
+		trace_u_dma_buf_sync_for_cpu(run->buf->minor, offset, size, range->direction);
 	for (;;) {
 		size_t len = min_t(u64, size, run->budget);
 		int ret;
@@ -132,15 +138,14 @@ static int udb_run_same(struct udb_sync_run *run, const struct u_dma_buf_sync_ra
 {
 	bool for_device = ranges->command == U_DMA_BUF_SYNC_FOR_DEVICE;
 	struct udb_buffer *buf = run->buf;
+	bool whole = false;
 	unsigned int i;
 	u64 bytes = 0;
 
+	/* Inside the buffer and few, so the sum does not wrap. */
 	for (i = 0; i < count; i++) {
-		/* All at once takes back all that there is. */
-		if (!for_device && !ranges[i].offset && ranges[i].size >= buf->size)
-			bytes = U64_MAX;
-		else if (check_add_overflow(bytes, ranges[i].size, &bytes))
-			bytes = U64_MAX;
+		whole |= !ranges[i].offset && ranges[i].size >= buf->size;
+		bytes += ranges[i].size;
 	}
 
 	if (for_device)
@@ -151,8 +156,10 @@ static int udb_run_same(struct udb_sync_run *run, const struct u_dma_buf_sync_ra
 		if (ret)
 			return ret;
 	}
+	/* All at once takes back all that there is. */
 	if (!for_device)
-		udb_take_back(buf, run->user, bytes);
+		udb_take_back(buf, run->user, whole ? U64_MAX : bytes);
+	udb_count_syncs(buf, for_device, count, bytes);
 	return 0;
 }
 

@@ -177,5 +177,6 @@ static const struct attribute_group udb_group = {
 
 const struct attribute_group *udb_groups[] = {
 	&udb_group,
+	&udb_counter_group,
 	NULL
 };

@@ -30,6 +30,7 @@
 
 struct device;
 struct reserved_mem;
+struct seq_file;
 struct sg_table;
 struct vm_area_struct;
 
@@ -125,6 +126,12 @@ struct udb_region {
 	bool no_map;
 };
 
+/* What was synced, by one CPU: for the CPU, for the device. */
+struct udb_counters {
+	u64 ranges[2];
+	u64 bytes[2];
+};
+
 struct udb_buffer {
 	struct kref ref;
 
@@ -152,6 +159,8 @@ struct udb_buffer {
 	struct mutex opening;		/* for both; above life */
 	unsigned int files;		/* open ones */
 	bool used;			/* by one before */
+
+	struct udb_counters __percpu *counters;
 
 	/* At the device, by who had no claim or died with one; see claim.c. */
 	bool astray;
@@ -325,6 +334,11 @@ int udb_sync_value(struct udb_buffer *buf, struct udb_file *user, u64 value,
 int udb_set_sync(struct udb_file *user, const struct u_dma_buf_sync_args *args);
 void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args);
 
+/* counters.c */
+struct udb_counters __percpu *udb_counters_new(void);
+void udb_count_syncs(struct udb_buffer *buf, bool for_device, u64 ranges, u64 bytes);
+extern const struct attribute_group udb_counter_group;
+
 /* export.c */
 #if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
 int udb_export(struct file *file, void __user *arg);
@@ -334,6 +348,9 @@ static inline int udb_export(struct file *file, void __user *arg)
 	return -ENXIO;
 }
 #endif
+
+/* fdinfo.c */
+void udb_show_fdinfo(struct seq_file *seq, struct file *file);
 
 /* ioctl.c */
 u64 udb_capabilities(const struct udb_buffer *buf);

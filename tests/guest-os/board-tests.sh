@@ -14,7 +14,9 @@ board_failed() { # BOARD MESSAGE
 
 board_test() { # BOARD DIRECTORY
     local board=$1 directory=$2 results line
-    local tests=0 failures=0 finished=no status=none ended=0 wrong=()
+    local tests=0 failures=0 finished=no status=none ended=0 wrong=() expected=''
+    # What the kernel has to say on this board, if anything.
+    expected=$(sed -n "s/^expected='\(.*\)'$/\1/p" "tests/boards/$board")
     echo "$board ..."
     mkdir "$directory"
     if ! tests/guest-os/prepare "$board" "$directory"; then
@@ -56,6 +58,8 @@ board_test() { # BOARD DIRECTORY
     cat "$directory/messages" "$directory/console" | tr -d '\r\000\033' >"$directory/shown"
     line=$(grep -Em 1 "$complaint" "$directory/shown" || true)
     [ -z "$line" ] || wrong+=("the kernel said: $line")
+    [ -z "$expected" ] || grep -Eq "$expected" "$directory/shown" ||
+        wrong+=("the kernel did not say: $expected")
     grep -q 'Linux version' "$directory/shown" || wrong+=('the kernel said nothing on the console')
 
     passed=$((passed + tests - failures))

@@ -34,3 +34,7 @@ modules() {
     "$here/cached" "modules-$1-$2" tests/guest-os/{make-modules,architecture.sh} "${sources[@]}" -- \
         "$here/in-root" "$root" "$here/make-modules" "$2" "$kernel" "${sources[@]}"
 }
+
+schema() {
+    "$here/cached" schema tests/guest-os/make-schema -- "$here/make-schema"
+}

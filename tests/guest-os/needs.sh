@@ -54,10 +54,15 @@ need_host_tools() {
     done
 }
 
+need_source_tools() {
+    python3 -m pip --version >/dev/null 2>&1 || install_packages python3-pip
+    command -v dtc >/dev/null || install_packages device-tree-compiler
+}
+
 need_board_tools() {
     local missing=()
-    [ "$(uname -m)" = x86_64 ] || give_up "the boards need an x86_64 machine, this is $(uname -m)"
-    [ "$(id -u)" = 0 ] || give_up "the boards need root (mount and chroot): sudo tests/run board NAME"
+    [ "$(uname -m)" = x86_64 ] || give_up "boards and kernels need an x86_64 machine, this is $(uname -m)"
+    [ "$(id -u)" = 0 ] || give_up "boards and kernels need root (mount and chroot): sudo tests/run ..."
     command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
     # An older keyring lacks the keys of newer releases.
     [ -e /usr/share/keyrings/debian-archive-trixie-stable.gpg ] || missing+=(debian-archive-keyring)

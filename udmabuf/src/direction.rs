@@ -33,7 +33,11 @@ impl CpuWrites for Bidirectional {}
 pub(crate) mod sealed {
     use super::{Bidirectional, FromDevice, Kind, ToDevice};
 
-    pub trait Direction {
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no direction of a transfer",
+        label = "expected `ToDevice`, `FromDevice` or `Bidirectional`"
+    )]
+    pub trait Direction: Send + Sync + 'static {
         const KIND: Kind;
     }
 

@@ -23,10 +23,6 @@ pub enum Uncached {}
 pub enum Foreign {}
 
 /// How a buffer is mapped.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no way to map a buffer",
-    label = "expected `Cached`, `WriteCombined`, `Uncached` or `Foreign`"
-)]
 pub trait CacheMode: sealed::Mode {}
 impl CacheMode for Cached {}
 impl CacheMode for WriteCombined {}
@@ -71,7 +67,11 @@ pub(crate) mod sealed {
 
     use super::{Cached, Foreign, Uncached, WriteCombined};
 
-    pub trait Mode {
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no way to map a buffer",
+        label = "expected `Cached`, `WriteCombined`, `Uncached` or `Foreign`"
+    )]
+    pub trait Mode: Send + Sync + 'static {
         /// Whether the CPU's accesses go through its cache.
         const CACHED: bool;
         /// Whether stores wait in a buffer of the CPU that a barrier drains.

@@ -25,10 +25,6 @@ pub enum DeviceOwned {}
 pub enum Shared {}
 
 /// An owner of a buffer.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no owner of a buffer",
-    label = "expected `CpuOwned`, `DeviceOwned` or `Shared`"
-)]
 pub trait Owner: sealed::Hold {}
 impl Owner for CpuOwned {}
 impl Owner for DeviceOwned {}
@@ -69,7 +65,11 @@ pub(crate) mod sealed {
     use super::{CpuOwned, DeviceOwned, ManuallyDrop, Part, Shared};
 
     /// How a buffer of this owner holds its part of the memory.
-    pub trait Hold {
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is no owner of a buffer",
+        label = "expected `CpuOwned`, `DeviceOwned` or `Shared`"
+    )]
+    pub trait Hold: Send + Sync + 'static {
         type Held;
         fn part(held: &Self::Held) -> &Part;
     }

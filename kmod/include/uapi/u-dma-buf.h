@@ -157,10 +157,12 @@ struct u_dma_buf_export_args {
 };
 
 /*
- * A dma-buf of a part, which lives as long as anybody holds it. Errors:
+ * A dma-buf of a part, which lives as long as anybody holds it, and keeps this
+ * file open as long. If it is read-only, devices cannot write it either. Errors:
  *   EINVAL  the range is empty, not whole pages, or not inside the buffer's
  *           pages; other flags
- *   EBADF   a descriptor for writing asked of a file that is not open for it
+ *   EBADF   a descriptor for reading or writing asked of a file that is not
+ *           open for it
  *   EBUSY   another file has claimed the range
  *   ENXIO   a kernel without dma-buf
  *   EOPNOTSUPP  memory without pages that another device could be given: a
@@ -172,16 +174,16 @@ struct u_dma_buf_export_args {
 
 /*
  * Claims the buffer for this open file (whatever descriptors and processes
- * share it). Until the last reference to it is gone (descriptors, and mappings
- * made through it), it is the only user: open fails with EBUSY, and so does
+ * share it). Until the last reference to it is gone (descriptors, mappings and
+ * exports made through it), it is the only user: open fails with EBUSY, and so does
  * writing the sysfs files. There is no other way to give a claim back.
  *
  * The argument holds U_DMA_BUF_CLAIM_* flags. Claiming again through the same
  * file succeeds and changes nothing. Errors:
  *   EBADF       the file is not open for both reading and writing
  *   EINVAL      an unknown flag
- *   EBUSY       another open file exists (if only in a mapping), or a sysfs
- *               write is under way
+ *   EBUSY       another open file exists (if only in a mapping or an export), a
+ *               sysfs write is under way, or the kernel has the buffer mapped
  *   EOWNERDEAD  a former user gave the buffer to the device and never took it
  *               back: the device may still write there. Who knows that it does
  *               not claims with U_DMA_BUF_CLAIM_ADOPT, and the owner becomes
@@ -233,10 +235,10 @@ struct u_dma_buf_claim_range {
 };
 
 /*
- * Claims a range for this open file, until it and its mappings are gone. Others
- * can open the buffer and claim other ranges, but not map, read, write, sync or
- * export what overlaps this one (EBUSY), nor change the stored settings. A file
- * may hold several ranges. Errors: those of CLAIM, where EBUSY is another file's
+ * Claims a range for this open file, until it, its mappings and exports are
+ * gone. Others can open the buffer and claim other ranges, but not map, read,
+ * write, sync or export what overlaps this one (EBUSY), nor change the stored
+ * settings. A file may hold several ranges. Errors: those of CLAIM, where EBUSY is another file's
  * claim, mapping or export of any of it, and
  *   EINVAL  empty, not whole pages, or not inside the buffer's pages
  * A claimant that ends with bytes at the device leaves the device as the owner

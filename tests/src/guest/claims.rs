@@ -22,7 +22,7 @@ use super::{
     module::{CLASS, open},
 };
 
-pub(crate) fn tests(run: &mut Tests, name: &'static str) {
+pub(crate) fn tests(run: &mut Tests, name: &str) {
     run.test("claim a range", || range_claims(name));
     run.test("a range's claimant crashed", || crashed_range(name));
     run.test("lent page", || lent_page(name));

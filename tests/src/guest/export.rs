@@ -26,21 +26,32 @@ use super::{
     claims::unbind,
     manager::{Created, command},
     module::{CLASS, busybox, open},
-    raw,
+    parent, raw,
 };
 
 const RUN: &str = "/sys/module/udb_peer/parameters/run";
 
-pub(crate) fn tests(run: &mut Tests, name: &'static str) {
-    run.test("export mapped", || mapped(name));
+pub(crate) fn tests(run: &mut Tests, board: &str, name: &'static str) {
+    ioctls(run, name);
     run.test("export imported", || imported(name));
-    run.test("export refusals", || refusals(name));
     run.test("export of a removed buffer", removed);
+    if board == "arm64-smmu" {
+        run.test("fault 21 export of scattered memory", scattered);
+    }
+    if board == "x86_64" {
+        run.test("a program of 32 bits", || as_32_bits(name));
+    }
+    run.test("in-kernel functions", in_kernel);
+}
+
+/// Which a program of another word size makes, too.
+pub(crate) fn ioctls(run: &mut Tests, name: &str) {
+    run.test("export mapped", || mapped(name));
+    run.test("export refusals", || refusals(name));
     run.test("fault 02 export without descriptors", || no_descriptors(name));
     run.test("fault 03 export that wraps", || wraps(name));
     run.test("fault 05 export without an answer", || no_answer(name));
     run.test("fault 17 export of a read-only file", || read_only(name));
-    run.test("in-kernel functions", in_kernel);
 }
 
 /// The errno of a command of the peer's, 0 for success.
@@ -191,6 +202,41 @@ fn refusals(name: &str) -> Result<String> {
     Ok("as documented".into())
 }
 
+/// Behind an IOMMU, one address range stands for pages from anywhere.
+fn scattered() -> Result<String> {
+    const PAGES: u8 = 200;
+    let made =
+        Created::new("m0", u64::from(PAGES) * 4096, &format!("bus=pci device={}", parent::edu()?))?;
+    let file = open(made.name)?;
+    for page in 0..PAGES {
+        file.write_at(&[page; 4096], u64::from(page) * 4096)?;
+    }
+    for first in [0, 1, 77, PAGES - 1] {
+        let size = u64::from(PAGES - first) * 4096;
+        let dma_buf = export(&file, OFlags::RDWR, u64::from(first) * 4096, size)?;
+        let mapping = map(dma_buf.as_fd(), 0, usize::try_from(size)?)?;
+        peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
+        for page in [first, first.midpoint(PAGES - 1), PAGES - 1] {
+            let at = u64::from(page - first) * 4096;
+            ensure!(peek(at)? == page.into(), "page {page} is another for an importer");
+            ensure!(byte(&mapping, usize::try_from(at)?) == page, "page {page} is mapped wrong");
+        }
+        dma_buf_sync(dma_buf.as_fd())?;
+        peer_must("detach")?;
+    }
+    unload_peer()?;
+    Ok("each page the right one, from any offset".into())
+}
+
+/// The same ioctls from 32-bit x86, with its layouts.
+fn as_32_bits(name: &str) -> Result<String> {
+    let output = Command::new("/guest32").args(["interfaces", name]).output().context("guest32")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = said.lines().find(|line| line.starts_with("FAILED"));
+    ensure!(output.status.success() && failed.is_none(), "{}: {failed:?}", output.status);
+    Ok(format!("{} tests of its own", said.lines().filter(|line| line.starts_with("ok ")).count()))
+}
+
 fn wraps(name: &str) -> Result<String> {
     let file = open(name)?;
     for (offset, size) in [
@@ -305,8 +351,7 @@ fn removed() -> Result<String> {
     let file = open(made.name)?;
     let dma_buf = export(&file, OFlags::RDWR, 4096, 4096)?;
     peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
-    thread::scope(|scope| {
-        let remover = scope.spawn(|| unbind(made.name));
+    let mut removed = || {
         let start = Instant::now();
         while fs::exists(format!("{CLASS}/{}", made.name))? {
             ensure!(start.elapsed() < Duration::from_secs(10), "the device file stays");
@@ -324,10 +369,18 @@ fn removed() -> Result<String> {
             ensure!(start.elapsed() < Duration::from_secs(30), "nothing in the log");
             thread::sleep(Duration::from_millis(200));
         }
-        ensure!(!remover.is_finished(), "removed under an importer");
         ensure!(peek(0)? == 5, "the memory is gone");
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let remover = scope.spawn(|| unbind(made.name));
+        let outcome = removed();
+        let waits = !remover.is_finished();
+        // In any case, or the scope would wait for ever.
         peer_must("detach")?;
         remover.join().ok().context("panicked")??;
+        outcome?;
+        ensure!(waits, "removed under an importer");
         let late = peer(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
         ensure!(late == Errno::NODEV.raw_os_error(), "attached after removal: errno {late}");
         anyhow::Ok(())

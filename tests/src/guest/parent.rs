@@ -34,7 +34,7 @@ pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
 }
 
 /// The name of edu on its bus.
-fn edu() -> Result<String> {
+pub(crate) fn edu() -> Result<String> {
     for entry in fs::read_dir(DRIVER)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.contains(':') {

@@ -1,7 +1,11 @@
 //! Syncs below the SDK: batches, many callers at once, long ones, bad arguments.
 
 use std::{
-    os::{fd::AsFd, unix::process::ExitStatusExt},
+    fs,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::process::ExitStatusExt,
+    },
     process::{Command, ExitCode},
     sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     thread,
@@ -15,16 +19,27 @@ use udmabuf_sys::{
     ioctl,
 };
 
-use super::{Tests, manager::Created, module::open, raw};
+use super::{
+    Tests,
+    manager::Created,
+    module::{CLASS, open},
+    raw,
+};
 
 const FOR_CPU: u32 = 1;
 const FOR_DEVICE: u32 = 3;
 
 pub(crate) fn tests(run: &mut Tests, name: &str) {
+    ioctls(run, name);
+    run.test("fault 23 a long sync", long_sync);
+}
+
+/// Which a program of another word size makes, too.
+pub(crate) fn ioctls(run: &mut Tests, name: &str) {
     run.test("batch", || batch(name));
+    run.test("counters, fdinfo, trace", || observed(name));
     run.test("fault 04 ranges that wrap", || wrapping(name));
     run.test("fault 15 many callers at once", || many_callers(name));
-    run.test("fault 23 a long sync", long_sync);
     run.test("fault 24 arguments", || arguments(name));
 }
 
@@ -77,6 +92,41 @@ fn batch(name: &str) -> Result<String> {
     let result = ioctl::sync_batch(fd, &vec![range(0, 64, FOR_CPU, 2); 4097]);
     ensure!(result == Err(Errno::INVAL), "4097 ranges: {result:?}");
     Ok("in order, checked before, at most 4096".into())
+}
+
+/// What an administrator can see.
+fn observed(name: &str) -> Result<String> {
+    let counter = |file: &str| -> Result<u64> {
+        Ok(fs::read_to_string(format!("{CLASS}/{name}/counters/{file}"))?.trim().parse()?)
+    };
+    let trace = "/sys/kernel/debug/tracing";
+    fs::write(format!("{trace}/events/u_dma_buf/enable"), "1").context("trace events")?;
+    let files = ["ranges_for_device", "bytes_for_device", "ranges_for_cpu", "bytes_for_cpu"];
+    let before = files.map(counter);
+    let file = open(name)?;
+    let fd = file.as_fd();
+    ioctl::claim_range(fd, 4096, 8192, false)?;
+    let ranges = [range(4096, 128, FOR_DEVICE, 1), range(8192, 64, FOR_DEVICE, 2)];
+    ioctl::sync_batch(fd, &ranges)?;
+    let seen = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    for line in ["claimed:\t0x1000 8192\n", "at-device:\t192\n"] {
+        ensure!(seen.contains(line), "no {line:?} in fdinfo: {seen:?}");
+    }
+    ioctl::sync_batch(fd, &[range(4096, 8192, FOR_CPU, 0)])?;
+    for ((file, before), more) in files.iter().zip(before).zip([2, 192, 1, 8192]) {
+        let (before, after) = (before?, counter(file)?);
+        ensure!(after - before == more, "{file} went from {before} to {after}");
+    }
+    fs::write(format!("{trace}/events/u_dma_buf/enable"), "0")?;
+    let traced = fs::read_to_string(format!("{trace}/trace"))?;
+    for event in [
+        "u_dma_buf_claim: minor=0 offset=0x1000 size=8192 how=0",
+        "u_dma_buf_sync_for_device: minor=0 offset=0x2000 size=64 how=2",
+        "u_dma_buf_sync_for_cpu: minor=0 offset=0x1000 size=8192 how=0",
+    ] {
+        ensure!(traced.contains(event), "no {event:?} in the trace");
+    }
+    Ok("right".into())
 }
 
 fn wrapping(name: &str) -> Result<String> {

@@ -21,6 +21,9 @@ pub struct Script {
     pub state: State,
     pub park_fails: bool,
     pub stop_fails: bool,
+    /// For a ring: a submitted part, and that data was lost.
+    pub refuses: bool,
+    pub overruns: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

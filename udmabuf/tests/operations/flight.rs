@@ -153,17 +153,21 @@ impl World<'_, '_> {
             state: [State::Running, State::Finished, State::Failed][self.source.below(3)],
             park_fails: self.source.one_in(4),
             stop_fails: self.source.one_in(4),
+            ..Script::default()
         };
         *self.engine.script() = script;
         let after = self.source.below(places.len().max(1)) as u64;
         let fault = SyncFault::all().for_cpu().after(after);
         let sync_fails = self.maybe_fault(fault) && !places.is_empty();
         let stops = self.source.one_in(4);
-        let outcome = match (transfer, stops) {
-            (AnyTransfer::Pair(t), true) => outcome(t.stop(), AnyTransfer::Pair),
-            (AnyTransfer::Pair(t), false) => outcome(t.wait(Duration::ZERO), AnyTransfer::Pair),
-            (AnyTransfer::Many(t), true) => outcome(t.stop(), AnyTransfer::Many),
-            (AnyTransfer::Many(t), false) => outcome(t.wait(Duration::ZERO), AnyTransfer::Many),
+        let parks = !stops && self.source.one_in(2);
+        let outcome = match transfer {
+            AnyTransfer::Pair(t) if stops => outcome(t.stop(), AnyTransfer::Pair),
+            AnyTransfer::Pair(t) if parks => outcome(t.wait(Duration::ZERO), AnyTransfer::Pair),
+            AnyTransfer::Pair(t) => outcome(t.try_wait(), AnyTransfer::Pair),
+            AnyTransfer::Many(t) if stops => outcome(t.stop(), AnyTransfer::Many),
+            AnyTransfer::Many(t) if parks => outcome(t.wait(Duration::ZERO), AnyTransfer::Many),
+            AnyTransfer::Many(t) => outcome(t.try_wait(), AnyTransfer::Many),
         };
         self.emulator.clear_faults();
 
@@ -186,11 +190,11 @@ impl World<'_, '_> {
                 self.flights.push(Flight { transfer, places, ended: ends });
             }
             (Outcome::Timeout(transfer), None) => {
-                assert!(!stops && !script.park_fails);
+                assert!(!(stops || parks && script.park_fails));
                 self.flights.push(Flight { transfer, places, ended });
             }
             (Outcome::Unknown(transfer), None) => {
-                assert!(stops && script.stop_fails || !stops && script.park_fails);
+                assert!(stops && script.stop_fails || parks && script.park_fails);
                 self.flights.push(Flight { transfer, places, ended });
             }
             _ => panic!("a transfer ended in another way than its engine"),

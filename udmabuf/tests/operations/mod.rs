@@ -10,6 +10,7 @@ mod engine;
 mod flight;
 mod model;
 mod parts;
+mod ring;
 mod source;
 
 use std::ops::Range;
@@ -68,6 +69,7 @@ struct World<'a, 'b> {
     cpu: Vec<Part<Buffer>>,
     device: Vec<Part<Given>>,
     flights: Vec<Flight>,
+    round: Option<ring::Round>,
     violations: usize,
     value: u8,
 }
@@ -108,6 +110,7 @@ impl<'a, 'b> World<'a, 'b> {
             cpu: Vec::new(),
             device: Vec::new(),
             flights: Vec::new(),
+            round: None,
             violations: 0,
             value: 0,
         }
@@ -115,7 +118,7 @@ impl<'a, 'b> World<'a, 'b> {
 
     /// One operation, if there is what it takes.
     fn step(&mut self) -> Option<()> {
-        match self.source.below(48) {
+        match self.source.below(56) {
             0..=1 => self.create(),
             2..=4 => self.free(),
             5..=9 => self.write(),
@@ -132,7 +135,8 @@ impl<'a, 'b> World<'a, 'b> {
             42..=43 => self.hand_over_many(),
             44 => self.take_back_many(),
             45 => self.share(),
-            _ => self.use_shared(),
+            46..=47 => self.use_shared(),
+            _ => self.ring(),
         }
     }
 
@@ -345,6 +349,9 @@ impl<'a, 'b> World<'a, 'b> {
         *self.engine.script() = engine::Script::default();
         while !self.flights.is_empty() {
             self.end_flight(0);
+        }
+        while let Some(round) = self.round.take() {
+            self.stop_ring(round);
         }
         while !self.device.is_empty() {
             self.take_back();

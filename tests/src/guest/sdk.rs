@@ -1,0 +1,318 @@
+//! What the crate `udmabuf` adds to the module, on the module's buffers.
+#![allow(unsafe_code, reason = "takes back by hand what no device was given")]
+
+use std::{
+    os::fd::AsFd,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
+use udmabuf::{
+    Buffer, CpuOwned, CpuParts, CreateOptions, DeviceOwned, Direction, DmaAddr, Error, FromDevice,
+    Mapped, OpenOptions, Parts, Progress, Ring, Shared, Stream, ToDevice, Uncached, WriteCombined,
+    devices,
+};
+
+use super::{Pair, Tests, allocations, errors::says};
+
+pub(crate) fn tests(run: &mut Tests, plain: &'static str, coherent: Option<Pair>) {
+    for name in [Some(plain), coherent.map(|pair| pair[0])].into_iter().flatten() {
+        run.test(&format!("sdk parts of {name}"), || parts(name));
+        run.test(&format!("sdk lent part of {name} remembered"), || remembered(name));
+        run.test(&format!("sdk modes of {name}"), || modes(name));
+        run.test(&format!("sdk shared {name}"), || shared(name));
+        run.test(&format!("sdk batches of {name}"), || batches(name));
+        run.test(&format!("sdk ring in {name}"), || ring(name));
+        run.test(&format!("sdk export of {name}"), || export(name));
+        run.test(&format!("sdk unclaimed {name}"), || unclaimed(name));
+    }
+    run.test("sdk created", created);
+    run.test("sdk heap", heap);
+}
+
+fn take<D: Direction, M: udmabuf::CacheMode>(
+    buffer: Buffer<DeviceOwned, D, M>,
+) -> Result<Buffer<CpuOwned, D, M>> {
+    // SAFETY: no device was given the address.
+    Ok(unsafe { buffer.into_cpu() }?)
+}
+
+fn is_device_owned(name: &str) -> Result<bool> {
+    let found = devices()?.context("no module")?;
+    let device = found.iter().find(|device| device.name == name).context("not in the list")?;
+    device.is_device_owned.context("no owner in the list")
+}
+
+fn parts(name: &str) -> Result<String> {
+    let buffer = Buffer::open(name)?;
+    let (len, line) = (buffer.len(), buffer.part_alignment());
+    let Err(refused) = buffer.split_at(line + 1) else { bail!("split inside a line") };
+    let message = says(&refused.error, &[&(2 * line).to_string()])?;
+    let (mut front, back) = refused.value.split_at(line)?;
+
+    let before = back.into_device()?;
+    front.as_mut_slice().fill(0x5a);
+    ensure!(before.dma_addr().len() == (len - line) as u64, "the part's address range");
+    let front = front.for_direction::<ToDevice>();
+    let front = take(take(front.into_device()?)?.into_device()?)?;
+    ensure!(front.as_slice().iter().all(|&byte| byte == 0x5a), "the part's bytes");
+
+    let whole = front.for_direction().join(take(before)?)?;
+    ensure!(whole.len() == len && whole.as_slice()[0] == 0x5a, "joined: {whole:?}");
+    Ok(message)
+}
+
+/// In another process: ends while one part of many is lent.
+pub(crate) fn abandon_part(name: &str) -> ExitCode {
+    let lend = || -> Result<Buffer<DeviceOwned>> {
+        let mut parts = Buffer::open(name)?.into_chunks(4096)?.into_iter();
+        let first = parts.next().context("no part")?.into_device()?;
+        for part in parts {
+            take(part.into_device()?)?;
+        }
+        Ok(first)
+    };
+    match lend() {
+        Ok(part) => println!("lent {part:?}"),
+        Err(error) => println!("not lent: {error:#}"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn remembered(name: &str) -> Result<String> {
+    // What is taken back is forgotten.
+    drop(take(Buffer::open(name)?.into_device()?)?);
+    ensure!(!is_device_owned(name)?, "taken back, and still the device's");
+
+    let output = Command::new("/proc/self/exe").args(["abandon-part", name]).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(said.starts_with("lent"), "{said}");
+    ensure!(is_device_owned(name)?, "forgotten");
+    let Err(error @ Error::StillDeviceOwned { .. }) = Buffer::open(name) else {
+        bail!("opened a buffer that a device may still write");
+    };
+    // SAFETY: no device was ever given the address.
+    drop(unsafe { Buffer::recover(name) }?);
+    Buffer::open(name)?;
+    says(&error, &[name])
+}
+
+fn modes(name: &str) -> Result<String> {
+    fn check<M: Mapped>(name: &str, value: u8) -> Result<()> {
+        let mut buffer = OpenOptions::new().mapped::<M>().open(name)?;
+        let len = buffer.len();
+        buffer.fill(0..len, value)?;
+        buffer.copy_from(5, b"unaligned")?;
+        buffer.write(64, 0x0102_0304_u32)?;
+        let buffer = take(buffer.into_device()?)?;
+        ensure!(buffer.is_equal(5, b"unaligned")?, "read back");
+        drop(buffer);
+
+        let buffer = take(Buffer::open(name)?.into_device()?)?;
+        let bytes = buffer.as_slice();
+        ensure!(&bytes[5..14] == b"unaligned" && *buffer.view::<u32>(64)? == 0x0102_0304, "bytes");
+        ensure!(bytes[68..].iter().all(|&byte| byte == value), "filled with {value}");
+        Ok(())
+    }
+    check::<WriteCombined>(name, 0x33)?;
+    check::<Uncached>(name, 0x44)?;
+    check::<udmabuf::Cached>(name, 0x55)?;
+
+    let size = Buffer::open(name)?.len() as u64;
+    OpenOptions::new().expect_size(size).open(name)?;
+    let Err(error @ Error::WrongSize { .. }) = OpenOptions::new().expect_size(size + 1).open(name)
+    else {
+        bail!("another size was accepted");
+    };
+    says(&error, &[name, &size.to_string()])
+}
+
+fn shared(name: &str) -> Result<String> {
+    let mut ring = match OpenOptions::new().uncached().open(name)?.into_shared() {
+        Ok(ring) => ring,
+        Err(error) => bail!("{error}"),
+    };
+    ring.write(8, 7_u64)?;
+    ring.publish();
+    ring.observe();
+    ensure!(ring.read::<u64>(8)? == 7, "read back");
+    // SAFETY: no device was given the address.
+    drop(unsafe { Buffer::<Shared, _, _>::into_cpu(ring) }?);
+
+    let cached = Buffer::open(name)?;
+    let is_coherent = cached.is_coherent();
+    match cached.into_shared() {
+        Ok(ring) if is_coherent => {
+            // SAFETY: no device was given the address.
+            drop(unsafe { Buffer::<Shared, _, _>::into_cpu(ring) }?);
+            Ok("coherent".into())
+        }
+        Err(refused) if !is_coherent => says(&refused.error, &[name, "cache"]),
+        other => bail!("coherent: {is_coherent}, but {other:?}"),
+    }
+}
+
+fn batches(name: &str) -> Result<String> {
+    let mut parts = Buffer::open(name)?.into_chunks(4096)?;
+    let count = parts.len();
+    for round in 0..3 {
+        for part in &mut parts {
+            part.as_mut_slice().fill(round);
+        }
+        let lent = parts.into_device()?;
+        // SAFETY: no device was given the address.
+        parts = unsafe { lent.into_cpu() }?;
+        ensure!(parts.iter().all(|part| part.as_slice()[4095] == round), "round {round}");
+    }
+    drop(parts);
+    ensure!(!is_device_owned(name)?, "taken back, and still the device's");
+    Ok(format!("{count} parts"))
+}
+
+/// Accesses nothing, and is done at once.
+struct Nothing;
+
+// SAFETY: there is no device.
+unsafe impl Stream for Nothing {
+    type Error = std::convert::Infallible;
+
+    fn submit(&mut self, _: DmaAddr) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Progress<Self::Error> {
+        Progress::Finished
+    }
+
+    fn park(&mut self, _: Instant) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Once a ring is made, it allocates nothing.
+fn ring(name: &str) -> Result<String> {
+    const ROUNDS: usize = 1000;
+    let frames = Buffer::open(name)?.for_direction::<FromDevice>().into_chunks(4096)?;
+    let mut ring = Ring::new(Nothing, frames)?;
+    let before = allocations::count();
+    while ring.submit().is_ok() {}
+    let in_flight = ring.in_flight();
+    for _ in 0..ROUNDS {
+        ring.complete(Duration::ZERO)?;
+        ring.submit()?;
+    }
+    let allocations = allocations::count() - before;
+    ensure!(allocations == 0, "{allocations} allocations");
+    ensure!(ring.in_flight() == in_flight, "{} parts in flight", ring.in_flight());
+    Ok(format!("{ROUNDS} parts, {in_flight} in flight, no allocation"))
+}
+
+fn export(name: &str) -> Result<String> {
+    let (mut front, back) = Buffer::open(name)?.split_at(8192)?;
+    front.as_mut_slice().fill(1);
+    let exported = front.into_device()?.export()?;
+
+    let fd = exported.as_fd().try_clone_to_owned()?;
+    // SAFETY: nobody else accesses it; the address is the exported range's.
+    let mut imported = unsafe { Buffer::import_at(fd, exported.dma_addr().to_u64()) }?;
+    ensure!(imported.len() == 8192 && imported.as_slice() == [1; 8192], "{imported:?}");
+    imported.as_mut_slice().fill(2);
+    let imported = imported.into_device()?;
+    ensure!(imported.dma_addr() == exported.dma_addr(), "the address");
+    let Err(whole) = take(imported)?.split_at(4096) else { bail!("a dma-buf was split") };
+    drop(whole);
+    // SAFETY: the only importer is gone.
+    let front = take(unsafe { exported.into_buffer() })?;
+    ensure!(front.as_slice() == [2; 8192], "what the importer wrote");
+
+    // Not whole pages.
+    let line = front.part_alignment();
+    let (odd, rest) = front.join(back)?.split_at(line)?;
+    let Err(refused) = odd.into_device()?.export() else { bail!("{line} bytes were exported") };
+    let message = refused.to_string();
+    take(refused.value)?.join(rest)?;
+    Ok(message)
+}
+
+/// As on a driver without claims: a lock, and handovers that are no secret.
+fn unclaimed(name: &str) -> Result<String> {
+    let options = OpenOptions::new();
+    // SAFETY: nobody else uses it, and no device does.
+    let mut buffer = unsafe { options.open_unclaimed(name) }?;
+    // SAFETY: as above.
+    let Err(error @ Error::Busy { .. }) = (unsafe { options.open_unclaimed(name) }) else {
+        bail!("opened twice");
+    };
+    ensure!(matches!(Buffer::open(name), Err(Error::Busy { .. })), "claimed beside it");
+    buffer.as_mut_slice().fill(6);
+    let parts = buffer.into_chunks(4096)?.into_device()?;
+    // SAFETY: no device was given the address.
+    let parts = unsafe { parts.into_cpu() }?;
+    ensure!(parts.iter().all(|part| part.as_slice() == [6; 4096]), "the bytes");
+    drop(parts);
+
+    let own = OpenOptions::new().with_own_cache_maintenance();
+    // SAFETY: nobody else uses it, and no device does.
+    match unsafe { own.open_unclaimed(name) } {
+        Ok(buffer) => drop(take(buffer.into_device()?)?),
+        Err(Error::Unsupported { .. }) if !cfg!(target_arch = "aarch64") => {}
+        Err(error) => bail!("{error}"),
+    }
+    // SAFETY: as above.
+    let uncached = unsafe { OpenOptions::new().uncached().open_unclaimed(name) }?;
+    ensure!(uncached.is_equal(0, &[6; 64])?, "uncached");
+    says(&error, &[name])
+}
+
+fn created() -> Result<String> {
+    let listed = || -> Result<bool> {
+        Ok(devices()?.context("no module")?.iter().any(|device| device.name == "sdk-made"))
+    };
+    let created = CreateOptions::new("sdk-made", 65536).create()?;
+    let Err(taken) = CreateOptions::new("sdk-made", 4096).create() else { bail!("made twice") };
+    let buffer = created.open()?;
+    ensure!(buffer.len() == 65536 && listed()?, "{buffer:?}");
+    let Err(busy) = created.delete() else { bail!("deleted while open") };
+    ensure!(matches!(busy.error, Error::Busy { .. }), "{busy}");
+    drop(busy.value);
+    ensure!(listed()?, "deleted under an open buffer");
+    drop(buffer);
+    ensure!(!listed()?, "not deleted with its last user");
+
+    let created = CreateOptions::new("sdk-made", 4096).dma_mask(32).create()?;
+    drop(created.open_with(&OpenOptions::new().write_combined())?);
+    if let Err(kept) = created.delete() {
+        bail!("{kept}");
+    }
+    ensure!(!listed()?, "not deleted");
+    says(&taken, &["create", "sdk-made"])
+}
+
+/// Not every kernel has heaps.
+fn heap() -> Result<String> {
+    match Buffer::from_heap("system", 10_000) {
+        Ok(mut buffer) => {
+            buffer.as_mut_slice().fill(3);
+            let buffer = buffer.into_device()?;
+            let fd = buffer.as_fd().try_clone_to_owned()?;
+            // SAFETY: the other half of it is the device's, which there is not.
+            let imported = unsafe { Buffer::import(fd) }?;
+            ensure!(imported.as_slice()[..10_000] == [3; 10_000], "the bytes");
+            drop(imported);
+            let buffer = take(buffer)?;
+            Ok(format!("{buffer:?}"))
+        }
+        Err(error) => {
+            let Error::Os { source, .. } = &error else { bail!("{error}") };
+            let errno = Errno::from_io_error(source);
+            ensure!(errno == Some(Errno::NOENT), "{error}: {source}");
+            says(&error, &["/dev/dma_heap/system"])
+        }
+    }
+}
