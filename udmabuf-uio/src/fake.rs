@@ -95,7 +95,7 @@ impl Fake {
         self.uio(9, "uio_pci_generic");
         self.link("sys/class/uio/uio9/device", dir);
         let mut config = [0; 64];
-        config[4..6].copy_from_slice(&0x0407_u16.to_le_bytes());
+        config[4..6].copy_from_slice(&0x0007_u16.to_le_bytes());
         self.write(&format!("{dir}/config"), config)
     }
 }
@@ -255,11 +255,20 @@ fn a_pci_device_is_found_and_its_command_register_restored() {
     let again = fake.open(By::Name("uio_pci_generic"));
     assert!(matches!(again, Err(Error::Busy { .. })), "{again:?}");
 
+    drop(pci);
+    // It is locked before its UIO device is opened, which acts on it when closed.
+    let resource = fs::File::open(config.with_file_name("resource0")).unwrap();
+    rustix::fs::flock(&resource, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let again = fake.open(By::Name("uio_pci_generic"));
+    assert!(matches!(again, Err(Error::Busy { .. })), "{again:?}");
+    drop(resource);
+
+    let pci = Pci::open_in(&fake.roots(), "edu", by_id).unwrap();
     let bus_master = pci.bus_master().unwrap();
-    assert_eq!(command(&config), 0x0403);
+    assert_eq!(command(&config), 0x0003);
     // SAFETY: a file accesses no memory.
     unsafe { bus_master.allow().unwrap() };
-    assert_eq!(command(&config), 0x0407);
+    assert_eq!(command(&config), 0x0007);
     // SAFETY: a file is no device.
     let registers = unsafe { pci.registers::<Regs>(0).unwrap() };
     assert_eq!(registers.read(Regs::LAST), 0x1111_1111);
@@ -271,7 +280,7 @@ fn a_pci_device_is_found_and_its_command_register_restored() {
     drop(bus_master);
     assert_eq!(command(&config), 0x0403);
     drop(interrupt);
-    assert_eq!(command(&config), 0x0403, "as found, but without bus mastering");
+    assert_eq!(command(&config), 0x0003, "as found, but without bus mastering");
     drop(registers);
 
     // Its interrupt is masked in the same place, whichever way it is opened.

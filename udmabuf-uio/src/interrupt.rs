@@ -82,10 +82,8 @@ impl Interrupt {
         let seen = handle.interrupts().map_err(handle.error("counting interrupts"))?;
         let mut interrupt = Self::from_source(Source::Kernel { handle, pci, seen });
         interrupt.pass_over().map_err(|error| match &interrupt.source {
-            // This is how UIO says that there is none.
-            Source::Kernel { handle, .. }
-                if Errno::from_io_error(&error) == Some(Errno::IO) && handle.is_there() =>
-            {
+            // As after its removal, but it is there.
+            Source::Kernel { handle, .. } if interrupt.is_hung_up() && handle.is_there() => {
                 Error::NoInterrupt { device: handle.label.clone() }
             }
             _ => interrupt.error(error),
@@ -199,19 +197,27 @@ impl Interrupt {
     }
 
     fn error(&self, error: io::Error) -> Error {
-        let errno = Errno::from_io_error(&error);
-        let (device, handle) = match &self.source {
-            Source::Kernel { handle, .. } => (handle.label.clone(), Some(handle)),
-            Source::Emulated(_) => ("emulated device".to_owned(), None),
+        let device = match &self.source {
+            Source::Kernel { handle, .. } => handle.label.clone(),
+            Source::Emulated(_) => "emulated device".to_owned(),
         };
-        match errno {
-            Some(Errno::INTR) => Error::Interrupted { device },
-            // What reading and writing UIO say, and what sysfs does.
-            Some(Errno::IO | Errno::INVAL | Errno::NODEV) => {
-                handle.map_or(Error::Removed { device }, |handle| handle.removed())
-            }
+        match (Errno::from_io_error(&error), &self.source) {
+            (Some(Errno::INTR), _) => Error::Interrupted { device },
+            (Some(Errno::NODEV), Source::Emulated(_)) => Error::Removed { device },
+            // Of its sysfs files; UIO has other errors, as have its drivers.
+            (Some(Errno::NODEV), Source::Kernel { handle, .. }) => handle.removed(),
+            (_, Source::Kernel { handle, .. }) if self.is_hung_up() => handle.removed(),
             _ => Error::os(device, "waiting for the interrupt")(error),
         }
+    }
+
+    /// Whether UIO says that there is nothing to wait for, ever.
+    fn is_hung_up(&self) -> bool {
+        let fd = self.fd();
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled = poll(&mut fds, Some(&now));
+        polled.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
     }
 }
 

@@ -226,7 +226,7 @@ fn a_device_that_is_unplugged_ends_every_wait() {
             thread::sleep(Duration::from_millis(20));
             end(registers);
         });
-        let error = interrupt.wait(None).unwrap_err();
+        let error = interrupt.wait(late()).unwrap_err();
         assert!(matches!(error, Error::Removed { .. }), "{error}");
         ended.join().unwrap();
     }
