@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../kmod/include/uapi/u-dma-buf.h"
+#include "../../kmod/include/uapi/u-dma-buf.h"
 
 /* As in src/meter.rs. */
 #define ROUNDS		7
