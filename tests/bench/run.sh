@@ -19,6 +19,9 @@ bench() { # DIRECTORY
     echo
     weigh
     build_time "$directory"
+    echo
+    CARGO_TARGET_DIR=target/bench-host cargo bench --quiet --locked \
+        --manifest-path tests/bench/host/Cargo.toml -- --quick --noplot 2>/dev/null
 }
 
 # A program of the profile `small`, static.
