@@ -173,6 +173,7 @@ fn a_sync_that_fails_is_tried_again() {
     bench.emulator.inject(SyncFault::all().for_cpu().times(1));
     assert!(matches!(bench.ring.complete(SOON), Err(RingError::Sync(_))));
     assert_eq!(bench.ring.complete(SOON).unwrap().as_slice(), [1; 64]);
+    assert_eq!(bench.engine.script().queue.len(), 3, "asked about the next part");
     bench.emulator.inject(SyncFault::all().for_device().times(1));
     assert!(matches!(bench.ring.submit(), Err(RingError::Sync(_))));
     bench.ring.submit().unwrap();
