@@ -109,11 +109,7 @@ impl Kernel {
 
         let is_claimed = opening.exclusive != Exclusive::Promise;
         let lent = match is_claimed && caps.flags & abi::CAP_LENT != 0 {
-            true => Some(
-                LentPage::new(file.as_fd())
-                    .map(Lent::new)
-                    .map_err(|error| Error::os(name, "mmap of the count of lent parts", error))?,
-            ),
+            true => map_lent(name, &file)?,
             false => None,
         };
         // Without that page only the module's own syncs are remembered.
@@ -216,6 +212,16 @@ impl Kernel {
             .map_err(|errno| {
                 Error::os(name, format!("export ({len:#x} bytes at {offset:#x})"), errno)
             })
+    }
+}
+
+/// The page of lent parts, where it can be mapped: a 32-bit machine may not reach
+/// that far into a file.
+fn map_lent(name: &str, file: &File) -> Result<Option<Lent>, Error> {
+    match LentPage::new(file.as_fd()) {
+        Ok(page) => Ok(Some(Lent::new(page))),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::OVERFLOW) => Ok(None),
+        Err(error) => Err(Error::os(name, "mmap of the count of lent parts", error)),
     }
 }
 
