@@ -21,7 +21,7 @@ bench() { # DIRECTORY
     build_time "$directory"
     echo
     CARGO_TARGET_DIR=target/bench-host cargo bench --quiet --locked \
-        --manifest-path tests/bench/host/Cargo.toml -- --quick --noplot 2>/dev/null
+        --manifest-path tests/bench/host/Cargo.toml -- --quick --noplot
 }
 
 # A program of the profile `small`, static.
