@@ -20,7 +20,7 @@ bench() { # DIRECTORY
     weigh
     build_time "$directory"
     echo
-    CARGO_TARGET_DIR=target/bench-host cargo bench --quiet --locked \
+    CARGO_TARGET_DIR=$PWD/target/bench-host cargo bench --quiet --locked \
         --manifest-path tests/bench/host/Cargo.toml -- --quick --noplot
 }
 
