@@ -109,7 +109,11 @@ impl Kernel {
 
         let is_claimed = opening.exclusive != Exclusive::Promise;
         let lent = match is_claimed && caps.flags & abi::CAP_LENT != 0 {
-            true => map_lent(name, &file)?,
+            true => Some(
+                LentPage::new(file.as_fd(), info.size)
+                    .map(Lent::new)
+                    .map_err(|error| Error::os(name, "mmap of the count of lent parts", error))?,
+            ),
             false => None,
         };
         // Without that page only the module's own syncs are remembered.
@@ -215,16 +219,6 @@ impl Kernel {
     }
 }
 
-/// The page of lent parts, where it can be mapped: a 32-bit machine may not reach
-/// that far into a file.
-fn map_lent(name: &str, file: &File) -> Result<Option<Lent>, Error> {
-    match LentPage::new(file.as_fd()) {
-        Ok(page) => Ok(Some(Lent::new(page))),
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::OVERFLOW) => Ok(None),
-        Err(error) => Err(Error::os(name, "mmap of the count of lent parts", error)),
-    }
-}
-
 /// What a handover takes where the module need not be told of it.
 fn handover(
     name: &str,
@@ -279,7 +273,7 @@ fn map(
         ioctl::set_map_mode(fd, opening.map_mode).map_err(|errno| match errno {
             Errno::OPNOTSUPP => Error::Unsupported {
                 name: name.into(),
-                what: "this memory cannot be mapped in that mode; a no-map region has no cache",
+                what: "this memory cannot be mapped in that mode: a no-map region not cached, and what is coherent not otherwise, except on arm64",
             },
             errno => Error::os(name, format!("ioctl SET_MAP_MODE {}", opening.map_mode), errno),
         })?;
