@@ -74,8 +74,9 @@ static int udb_file_release(struct inode *inode, struct file *file)
 {
 	struct udb_file *user = file->private_data;
 
-	udb_user_put(user->buf, user);
+	/* Both before the next one opens it, or that would not find it zeroed. */
 	mutex_lock(&user->buf->opening);
+	udb_user_put(user->buf, user);
 	user->buf->files--;
 	mutex_unlock(&user->buf->opening);
 	udb_put(user->buf);

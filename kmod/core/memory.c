@@ -97,6 +97,8 @@ int udb_memory_zero(struct udb_buffer *buf)
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
+	/* Through the cache. */
+	WRITE_ONCE(buf->cache_emptied, false);
 	return udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
 }
 
@@ -434,7 +436,12 @@ static void udb_wait_page_refs(struct udb_buffer *buf)
 
 void udb_memory_free(struct udb_buffer *buf)
 {
-	if (buf->mmap_mode == UDB_MMAP_PAGE && buf->memory.kind == UDB_MEMORY_BLOCK)
+	struct udb_memory *mem = &buf->memory;
+
+	/* An IOMMU that translates nothing gives "scattered" memory as a block, too. */
+	if (buf->mmap_mode == UDB_MMAP_PAGE &&
+	    (mem->kind == UDB_MEMORY_BLOCK ||
+	     (mem->kind == UDB_MEMORY_SCATTERED && mem->nr_segments == 1)))
 		udb_wait_page_refs(buf);
 	if (buf->memory.kind == UDB_MEMORY_KEPT)
 		udb_region_free(buf);

@@ -407,6 +407,10 @@ fn in_kernel() -> Result<String> {
     ensure!(peer("search nobody -1")? == Errno::NODEV.raw_os_error(), "found nobody");
 
     file.write_at(&[42], 60000)?;
+    ioctl::claim_range(file.as_fd(), 4096, 4096, false)?;
+    ensure!(peer("getmap")? == Errno::BUSY.raw_os_error(), "mapped what is claimed");
+    drop(file);
+    let file = open("inkernel")?;
     peer_must("getmap")?;
     ensure!(results()?[2] == 65536, "getmap gives another size");
     ensure!(peek(60000)? == 42, "another mapping");
@@ -429,6 +433,8 @@ fn in_kernel() -> Result<String> {
     // A kernel user is a user; nobody else's command removes it.
     let claimed = ioctl::claim(file.as_fd(), false);
     ensure!(claimed == Err(Errno::BUSY), "claimed beside the kernel: {claimed:?}");
+    let claimed = ioctl::claim_range(file.as_fd(), 0, 4096, false);
+    ensure!(claimed == Err(Errno::BUSY), "a range beside the kernel: {claimed:?}");
     ensure!(command("delete inkernel\n")? == Errno::INVAL.raw_os_error(), "deleted by text");
     ensure!(peer("remove")? == Errno::BUSY.raw_os_error(), "removed while open");
     ensure!(busybox("rmmod", &["u_dma_buf"]).is_err(), "unloaded under its user");
