@@ -65,26 +65,26 @@ fn peer(text: &str) -> Result<i32> {
     }
 }
 
-fn peer_must(text: &str) -> Result<()> {
+pub(crate) fn peer_must(text: &str) -> Result<()> {
     let errno = peer(text)?;
     ensure!(errno == 0, "{text}: errno {errno}");
     Ok(())
 }
 
 /// Entries of the importer's table, the largest, and the last value.
-fn results() -> Result<[u64; 3]> {
+pub(crate) fn results() -> Result<[u64; 3]> {
     let text = fs::read_to_string(RUN)?;
     let mut numbers = text.split_whitespace().map(str::parse);
     let mut next = || numbers.next().context("too few")?.context("not a number");
     Ok([next()?, next()?, next()?])
 }
 
-fn peek(offset: u64) -> Result<u64> {
+pub(crate) fn peek(offset: u64) -> Result<u64> {
     peer_must(&format!("peek {offset}"))?;
     Ok(results()?[2])
 }
 
-fn unload_peer() -> Result<()> {
+pub(crate) fn unload_peer() -> Result<()> {
     busybox("rmmod", &["udb_peer"])
 }
 
@@ -109,7 +109,7 @@ fn byte(map: &MmapRaw, at: usize) -> u8 {
 }
 
 /// `DMA_BUF_IOCTL_SYNC`: begin (read and write), then end.
-fn dma_buf_sync(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(crate) fn dma_buf_sync(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
     for flags in [3u64, 4 | 3] {
         raw::call(fd, 0x4008_6200, &mut flags.to_ne_bytes())?;
     }

@@ -3,7 +3,10 @@
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
 };
 
 use anyhow::{Result, ensure};
@@ -24,6 +27,7 @@ pub(crate) fn tests(run: &mut Tests) {
     run.test("fault 19 a region twice", twice);
     run.test("keep-contents", kept);
     run.test("zero-between-users", zeroed_between);
+    run.test("properties", properties);
     run.test("fault 12 wrong nodes", wrong_nodes);
 }
 
@@ -118,6 +122,34 @@ fn zeroed_between() -> Result<String> {
     Ok("zeroed after the last user".into())
 }
 
+/// Each property of a node does what it says.
+fn properties() -> Result<String> {
+    for (name, file, expected) in [
+        // Named by its minor number.
+        ("udmabuf77", "size", "65536\n"),
+        ("udmabuf77", "sync_mode", "6\n"),
+        ("udmabuf77", "sync_offset", "0x1000\n"),
+        ("udmabuf77", "sync_size", "8192\n"),
+        ("udmabuf77", "sync_direction", "2\n"),
+        ("udmabuf77", "dma_coherent", "1\n"),
+        // The last in the order on, off, auto, page.
+        ("udmabuf77", "quirk_mmap_mode", "3\n"),
+        ("udmabuf_rest", "sync_mode", "1\n"),
+        ("udmabuf_rest", "sync_offset", "0x1000\n"),
+        ("udmabuf_rest", "sync_size", "61440\n"),
+        ("udmabuf_rest", "sync_direction", "0\n"),
+        ("udmabuf_rest", "quirk_mmap_mode", "2\n"),
+    ] {
+        let found = attribute(name, file)?;
+        ensure!(found == expected, "{name}: {file} is {found:?}");
+    }
+    let number = fs::metadata("/dev/udmabuf77")?.rdev();
+    ensure!(rustix::fs::minor(number) == 77, "the minor number {}", rustix::fs::minor(number));
+    let mask = ioctl::device_info(open("udmabuf77")?.as_fd())?.flags & abi::DEV_INFO_DMA_MASK;
+    ensure!(mask == 40, "a mask of {mask} bits");
+    Ok("as the device tree says".into())
+}
+
 /// Is there a node with this name, and no buffer for it?
 fn refused(node: &str) -> bool {
     let device = format!("/sys/bus/platform/devices/{node}");
@@ -135,6 +167,6 @@ fn wrong_nodes() -> Result<String> {
             count += 1;
         }
     }
-    ensure!(count >= 10, "{count} nodes");
+    ensure!(count >= 35, "{count} nodes");
     Ok(format!("{count} refused, twice"))
 }

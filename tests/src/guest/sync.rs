@@ -22,7 +22,7 @@ use udmabuf_sys::{
 use super::{
     Tests,
     manager::Created,
-    module::{CLASS, open},
+    module::{CLASS, open, unbind},
     raw,
 };
 
@@ -32,6 +32,7 @@ const FOR_DEVICE: u32 = 3;
 pub(crate) fn tests(run: &mut Tests, name: &str) {
     ioctls(run, name);
     run.test("fault 23 a long sync", long_sync);
+    run.test("removed in the middle of a sync", removed);
 }
 
 /// Which a program of another word size makes, too.
@@ -242,6 +243,32 @@ pub(crate) fn endless(name: &str) -> ExitCode {
     let many = vec![range(0, LARGE, FOR_DEVICE, 0); 4096];
     while ioctl::sync_batch(file.as_fd(), &many).is_ok() {}
     ExitCode::FAILURE
+}
+
+/// Who syncs while the buffer is taken away ends, soon and with ENODEV.
+fn removed() -> Result<String> {
+    let large = Created::new("large", LARGE, "")?;
+    let file = open(large.name)?;
+    let many = vec![range(0, LARGE, FOR_DEVICE, 0); 4096];
+    let started = Instant::now();
+    let (result, took) = thread::scope(|scope| {
+        let syncer = scope.spawn(|| {
+            loop {
+                if let Err(error) = ioctl::sync_batch(file.as_fd(), &many) {
+                    break error;
+                }
+            }
+        });
+        thread::sleep(Duration::from_millis(50));
+        let started = Instant::now();
+        let unbound = unbind(large.name);
+        let took = started.elapsed();
+        anyhow::Ok((syncer.join().map_err(|_| anyhow::anyhow!("panicked"))?, unbound.map(|_| took)))
+    })
+    .and_then(|(error, took)| Ok((error, took?)))?;
+    ensure!(result == Errno::NODEV, "the sync ended with {result}");
+    ensure!(took < Duration::from_secs(5), "the removal took {took:?}");
+    Ok(format!("removed in {took:?}, over after {:?}", started.elapsed()))
 }
 
 fn arguments(name: &str) -> Result<String> {
