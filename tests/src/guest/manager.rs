@@ -17,7 +17,7 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
-    module::{CLASS, open},
+    module::{CLASS, log, open},
 };
 
 pub(crate) fn tests(run: &mut Tests) {
@@ -158,11 +158,15 @@ fn grammar() -> Result<String> {
         ("quirk-mmap-page", "quirk_mmap_mode", "4\n"),
         ("dma-mask=40 size=8192", "size", "8192\n"),
         ("size=+0x3000", "size", "12288\n"),
+        ("size=010000", "size", "4096\n"),
     ] {
         let made = Created::new("m0", 4096, options)?;
         let found = fs::read_to_string(format!("{CLASS}/{}/{file}", made.name))?;
         ensure!(found == value, "{options}: {file} is {found:?}");
     }
+    ensure!(command("create m0 +0x3000\n")? == 0, "a size with a plus");
+    ensure!(ioctl::size(open("m0")?.as_fd())? == 12288, "another size");
+    ensure!(command("delete m0\n")? == 0, "delete");
     let masked = Created::new("m0", 4096, "dma-mask=40")?;
     let info = ioctl::device_info(open(masked.name)?.as_fd())?;
     ensure!(info.flags & 0xff == 40, "a mask of {} bits", info.flags & 0xff);
@@ -172,6 +176,9 @@ fn grammar() -> Result<String> {
     ensure!(command("create udmabuf0 4096\n")? == Errno::EXIST.raw_os_error(), "udmabuf0 twice");
     let huge = command("create m9 1099511627776\n")?;
     ensure!(huge == Errno::NOMEM.raw_os_error(), "1 TiB: errno {huge}");
+    let large = command("create m9 0x10000000\n")?;
+    ensure!(large == Errno::NOMEM.raw_os_error(), "256 MiB: errno {large}");
+    ensure!(log()?.contains("raise cma= on the kernel command line"), "no advice in the log");
     Ok("bad grammar is EINVAL, each option does what it says".into())
 }
 

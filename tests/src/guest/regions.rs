@@ -19,7 +19,7 @@ use udmabuf_sys::{
 use super::{
     Tests,
     map::Map,
-    module::{CLASS, attribute, bind, open, unbind},
+    module::{CLASS, attribute, bind, log, open, unbind},
 };
 
 pub(crate) fn tests(run: &mut Tests) {
@@ -166,6 +166,15 @@ fn wrong_nodes() -> Result<String> {
             ensure!(bind(&node).is_err() && refused(&node), "{node} was taken in the end");
             count += 1;
         }
+    }
+    let log = log()?;
+    for why in [
+        "has no 2097152 contiguous bytes left",
+        "property dma-mask: 200 is not in 12...64",
+        "minor number 7 is taken",
+        "the name udmabuf7 is taken",
+    ] {
+        ensure!(log.contains(why), "the log does not say: {why}");
     }
     ensure!(count >= 35, "{count} nodes");
     Ok(format!("{count} refused, twice"))
