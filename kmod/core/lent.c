@@ -14,7 +14,7 @@ static vm_fault_t udb_lent_fault(struct vm_fault *vmf)
 {
 	struct udb_file *user = vmf->vma->vm_private_data;
 
-	if (vmf->pgoff != U_DMA_BUF_MMAP_LENT >> PAGE_SHIFT)
+	if (vmf->pgoff != PAGE_ALIGN(user->buf->size) >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
 	vmf->page = virt_to_page(user->lent_page);
 	get_page(vmf->page);
@@ -43,7 +43,7 @@ int udb_lent_mmap(struct udb_file *user, struct vm_area_struct *vma)
 		goto out;
 	spin_lock(&buf->lock);
 	if (buf->claimant != user) {
-		ret = -EPERM;
+		ret = -EINVAL;
 	} else if (!user->lent_page) {
 		user->lent_page = (void *)page;
 		page = 0;

@@ -368,7 +368,7 @@ int udb_mmap(struct file *file, struct vm_area_struct *vma)
 	struct udb_buffer *buf = user->buf;
 	unsigned long pages = PAGE_ALIGN(buf->size) >> PAGE_SHIFT;
 
-	if (vma->vm_pgoff == U_DMA_BUF_MMAP_LENT >> PAGE_SHIFT)
+	if (vma->vm_pgoff == pages)
 		return udb_lent_mmap(user, vma);
 	if (vma->vm_pgoff > pages || vma_pages(vma) > pages - vma->vm_pgoff)
 		return -EINVAL;

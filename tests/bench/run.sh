@@ -20,8 +20,8 @@ bench() { # DIRECTORY
     weigh
     build_time "$directory"
     echo
-    CARGO_TARGET_DIR=target/bench-host cargo bench --quiet --locked \
-        --manifest-path tests/bench/host/Cargo.toml -- --quick --noplot 2>/dev/null
+    CARGO_TARGET_DIR=$PWD/target/bench-host cargo bench --quiet --locked \
+        --manifest-path tests/bench/host/Cargo.toml -- --quick --noplot
 }
 
 # A program of the profile `small`, static.

@@ -96,7 +96,7 @@ pub const CAP_CLAIM: u64 = 1 << 0;
 pub const CAP_CLAIM_RANGE: u64 = 1 << 1;
 /// [`Caps::flags`]: [`SYNC_BATCH`].
 pub const CAP_SYNC_BATCH: u64 = 1 << 2;
-/// [`Caps::flags`]: the page at [`MMAP_LENT`].
+/// [`Caps::flags`]: the page of [`Lent`].
 pub const CAP_LENT: u64 = 1 << 3;
 /// [`Caps::flags`]: [`SET_MAP_MODE`].
 pub const CAP_MAP_MODE: u64 = 1 << 4;
@@ -104,9 +104,6 @@ pub const CAP_MAP_MODE: u64 = 1 << 4;
 pub const CAP_EXPORT: u64 = 1 << 5;
 /// [`Caps::flags`]: cache maintenance by the program itself does what a sync does.
 pub const CAP_USER_SYNC: u64 = 1 << 6;
-
-/// Where in the file the page of [`Lent`] is.
-pub const MMAP_LENT: u64 = 1 << 43;
 
 /// The argument of [`GET_DRV_INFO`].
 #[repr(C)]
@@ -215,7 +212,7 @@ pub struct Caps {
     pub cache_alignment: u64,
 }
 
-/// The page at [`MMAP_LENT`], by which a claimant says what is at the device.
+/// The page behind the buffer's last one, by which a claimant says what is at the device.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Lent {

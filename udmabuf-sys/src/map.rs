@@ -6,7 +6,7 @@ use std::{io, os::fd::BorrowedFd, ptr::NonNull};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use crate::abi::{Lent, MMAP_LENT};
+use crate::abi::Lent;
 
 /// A shared, writable mapping of a whole buffer, unmapped on drop and not
 /// inherited over `fork`.
@@ -66,14 +66,17 @@ impl Mapping {
 pub struct LentPage(MmapRaw);
 
 impl LentPage {
-    /// Maps it.
+    /// Maps it, for a buffer of `size` bytes.
     ///
     /// # Errors
-    /// `EPERM`: the file has not claimed the whole buffer. `EINVAL`: a driver
-    /// without that page.
-    pub fn new(fd: BorrowedFd<'_>) -> io::Result<Self> {
+    /// `EINVAL`: the file has not claimed the whole buffer, or a driver without
+    /// that page.
+    pub fn new(fd: BorrowedFd<'_>, size: u64) -> io::Result<Self> {
+        let offset = size
+            .checked_next_multiple_of(rustix::param::page_size() as u64)
+            .ok_or(rustix::io::Errno::INVAL)?;
         // The kernel rounds the length up to its page.
-        let map = MmapOptions::new().offset(MMAP_LENT).len(size_of::<Lent>()).map_raw(&fd)?;
+        let map = MmapOptions::new().offset(offset).len(size_of::<Lent>()).map_raw(&fd)?;
         map.advise(Advice::DontFork)?;
         Ok(Self(map))
     }

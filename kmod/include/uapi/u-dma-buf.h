@@ -202,7 +202,7 @@ struct u_dma_buf_export_args {
 #define U_DMA_BUF_CLAIM_ADOPT		(1ULL << 0)
 
 /**
- * struct u_dma_buf_lent - the page at offset U_DMA_BUF_MMAP_LENT of the file
+ * struct u_dma_buf_lent - the page behind the buffer's last one
  * @parts: how many parts of the buffer are at the device. The claimant counts;
  *         if it is not 0 when the claim ends, the owner is the device, as after
  *         a handover through the module.
@@ -210,17 +210,16 @@ struct u_dma_buf_export_args {
  *
  * With it a program that needs no cache maintenance, or does its own
  * (U_DMA_BUF_CAP_USER_SYNC), hands parts over without a system call, and what
- * was under way when it died is known all the same. Only the claimant of the
- * whole buffer can map it (EPERM), shared, and one page; a claim begins with
- * @parts at 0. Being no part of the buffer, it stays mapped when that is
- * removed.
+ * was under way when it died is known all the same. It is mapped from the file's
+ * offset @size, rounded up to pages; only by the claimant of the whole buffer
+ * (else EINVAL, as for any offset beyond the end), shared, and on its own. A
+ * claim begins with @parts at 0. Being no part of the buffer, the page stays
+ * mapped when that is removed.
  */
 struct u_dma_buf_lent {
 	__u32 parts;
 	__u32 gone;
 };
-
-#define U_DMA_BUF_MMAP_LENT		(1ULL << 43)
 
 /**
  * struct u_dma_buf_claim_range - a range to claim
@@ -313,7 +312,7 @@ struct u_dma_buf_caps {
 #define U_DMA_BUF_CAP_CLAIM		(1ULL << 0)	/* IOCTL_CLAIM */
 #define U_DMA_BUF_CAP_CLAIM_RANGE	(1ULL << 1)	/* IOCTL_CLAIM_RANGE */
 #define U_DMA_BUF_CAP_SYNC_BATCH	(1ULL << 2)	/* IOCTL_SYNC_BATCH */
-#define U_DMA_BUF_CAP_LENT		(1ULL << 3)	/* MMAP_LENT */
+#define U_DMA_BUF_CAP_LENT		(1ULL << 3)	/* struct u_dma_buf_lent */
 #define U_DMA_BUF_CAP_MAP_MODE		(1ULL << 4)	/* IOCTL_SET_MAP_MODE */
 #define U_DMA_BUF_CAP_EXPORT		(1ULL << 5)	/* IOCTL_EXPORT */
 /*

@@ -68,16 +68,16 @@ fn print_table(operations: &[Operation], unit: &str) {
             let size =
                 if operation.unit.is_empty() { String::new() } else { size(x, &operation.unit) };
             let (c, sdk) = (costs.get(YARDSTICK).copied(), costs.get(SDK).copied());
-            let ratio = |by: Option<f64>, digits| {
-                sdk.zip(by).map_or(String::new(), |(sdk, by)| format!("{:.digits$}", sdk / by))
+            let by = |by: Option<f64>, text: fn(f64) -> String| {
+                sdk.zip(by).map_or(String::new(), |(sdk, by)| text(sdk / by))
             };
             println!(
                 "| {} | {size} | {} | {} | {} | {} |",
                 operation.name,
                 c.map_or(String::new(), number),
                 sdk.map_or(String::new(), number),
-                ratio(c, 3),
-                ratio(nothing, 1),
+                by(c, |ratio| format!("{ratio:.3}")),
+                by(nothing, number),
             );
             for (program, cost) in costs {
                 if program != YARDSTICK && program != SDK {

@@ -113,7 +113,7 @@ pub(crate) fn lend(what: &str) -> ExitCode {
         let file = open(name)?;
         if how == "page" {
             ioctl::claim(file.as_fd(), false)?;
-            LentPage::new(file.as_fd())?.lent().parts.store(1, SeqCst);
+            LentPage::new(file.as_fd(), ioctl::size(file.as_fd())?)?.lent().parts.store(1, SeqCst);
         } else {
             ioctl::claim_range(file.as_fd(), 4096, 4096, false)?;
             ioctl::sync_value_for_device(file.as_fd(), 4096 << 32 | 4096)?;
@@ -156,15 +156,19 @@ fn crashed_range(name: &str) -> Result<String> {
 fn lent_page(name: &str) -> Result<String> {
     let file = open(name)?;
     let fd = file.as_fd();
-    let mapped = LentPage::new(fd).map_err(|error| error.raw_os_error());
-    ensure!(mapped.err() == Some(Some(Errno::PERM.raw_os_error())), "mapped without a claim");
+    let size = ioctl::size(fd)?;
+    let mapped = LentPage::new(fd, size).map_err(|error| error.raw_os_error());
+    ensure!(mapped.err() == Some(Some(Errno::INVAL.raw_os_error())), "mapped without a claim");
     ioctl::claim(fd, false)?;
-    let page = LentPage::new(fd)?;
+    let page = LentPage::new(fd, size)?;
     ensure!(page.lent().parts.load(SeqCst) == 0, "does not begin at 0");
     ensure!(page.lent().gone.load(SeqCst) == 0, "gone from the start");
     page.lent().parts.store(1, SeqCst);
-    ensure!(LentPage::new(fd)?.lent().parts.load(SeqCst) == 1, "another page the second time");
-    ensure!(map(&file, abi::MMAP_LENT, 8192).is_err(), "two pages");
+    ensure!(
+        LentPage::new(fd, size)?.lent().parts.load(SeqCst) == 1,
+        "another page the second time"
+    );
+    ensure!(map(&file, size, 8192).is_err() && map(&file, size - 4096, 8192).is_err(), "two pages");
     page.lent().parts.store(0, SeqCst);
     drop((page, file));
     ensure!(ioctl::sync_owner(open(name)?.as_fd())? == abi::OWNER_CPU, "nothing was out");
@@ -174,7 +178,10 @@ fn lent_page(name: &str) -> Result<String> {
     ensure!(ioctl::sync_owner(file.as_fd())? == abi::OWNER_DEVICE, "forgotten");
     ensure!(ioctl::claim(file.as_fd(), false) == Err(Errno::OWNERDEAD), "claimed");
     ioctl::claim(file.as_fd(), true)?;
-    ensure!(LentPage::new(file.as_fd())?.lent().parts.load(SeqCst) == 0, "not at 0 again");
+    ensure!(
+        LentPage::new(file.as_fd(), ioctl::size(file.as_fd())?)?.lent().parts.load(SeqCst) == 0,
+        "not at 0 again"
+    );
     Ok("counts, for the claimant alone, and is remembered".into())
 }
 
@@ -182,7 +189,7 @@ fn removed() -> Result<String> {
     let made = Created::new("m0", 4096, "")?;
     let file = open(made.name)?;
     ioctl::claim(file.as_fd(), false)?;
-    let page = LentPage::new(file.as_fd())?;
+    let page = LentPage::new(file.as_fd(), ioctl::size(file.as_fd())?)?;
     page.lent().parts.store(3, SeqCst);
     unbind(made.name)?;
     ensure!(page.lent().gone.load(SeqCst) != 0, "not told");

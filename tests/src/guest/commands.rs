@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::OFlags;
+use rustix::{fs::OFlags, io::Errno};
 use udmabuf_sys::{
     abi::{self, Direction, SyncArgs, SyncRange},
     dma_buf, ioctl,
@@ -60,7 +60,10 @@ pub(crate) fn every(name: &str) -> Result<String> {
     ensure!(dma_buf::size(export.as_fd())? == PAGE, "another size");
     drop(export);
 
-    ioctl::set_map_mode(fd, abi::MAP_UNCACHED)?;
+    // x86 has one way to map memory.
+    let refused = ioctl::set_map_mode(fd, abi::MAP_UNCACHED) == Err(Errno::OPNOTSUPP);
+    ensure!(refused == cfg!(any(target_arch = "x86_64", target_arch = "x86")), "uncached");
+    ioctl::set_map_mode(fd, abi::MAP_CACHED)?;
     drop(Mapping::new(fd, PAGE.try_into()?)?);
     ioctl::set_map_mode(fd, abi::MAP_BY_FLAGS)?;
 

@@ -71,7 +71,9 @@ fn bad_memory(name: &str) -> Result<String> {
         let got = pread(&file, &mut slice[from..], 5);
         ensure!(got == expected, "read: {got:?}, not {expected:?}");
         let got = pwrite(&file, &slice[from..], 5);
-        ensure!(got == expected, "write: {got:?}, not {expected:?}");
+        // 32-bit ARM's copy gives up a few words before the fault.
+        let short = cfg!(target_arch = "arm") && got.is_ok_and(|got| got + 64 > PAGE - from);
+        ensure!(got == expected || short, "write: {got:?}, not {expected:?}");
     }
     // The buffer's own mapping is memory like other.
     let mut own = Map::new(&file, SIZE, MapFlags::empty())?;

@@ -228,7 +228,7 @@ fn scattered() -> Result<String> {
         peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
         for page in [first, first.midpoint(PAGES - 1), PAGES - 1] {
             let at = u64::from(page - first) * 4096;
-            ensure!(peek(at)? == page.into(), "page {page} is another for an importer");
+            ensure!(peek(at)? == u64::from(page), "page {page} is another for an importer");
             ensure!(byte(&mapping, usize::try_from(at)?) == page, "page {page} is mapped wrong");
         }
         dma_buf_sync(dma_buf.as_fd())?;

@@ -156,9 +156,9 @@ fn large() -> Result<String> {
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let able = version >= (6, 12) && cfg!(any(target_arch = "aarch64", target_arch = "x86_64"));
 
-    let made = Created::new("udmabuf_large", (4 * LARGE) as u64, "")?;
+    let made = Created::new("udmabuf_large", (2 * LARGE) as u64, "")?;
     let file = open(made.name)?;
-    let map = Map::new(&file, 4 * LARGE, MapFlags::empty())?;
+    let map = Map::new(&file, 2 * LARGE, MapFlags::empty())?;
     let address = ioctl::dma_addr(file.as_fd())?;
     map.set(LARGE, 1);
     let (_, size) = map.page(LARGE)?;

@@ -30,6 +30,15 @@ pub(crate) fn tests(run: &mut Tests, name: &'static str) {
 }
 
 const PAGE: usize = 4096;
+/// More than the page allocator has in one block, where there is contiguous
+/// memory (CMA) for that: not on a PC.
+const LARGE: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+    1024 * PAGE
+} else if cfg!(target_arch = "arm") {
+    2048 * PAGE // all that Debian's kernel sets aside is 16 MiB
+} else {
+    4096 * PAGE
+};
 
 /// The pages of `offsets`, in a pipe.
 fn spliced(map: &mut Map, offsets: &[usize]) -> Result<(OwnedFd, OwnedFd), Errno> {
@@ -75,7 +84,7 @@ fn holds(name: &str) -> Result<String> {
     }
 
     let mut sizes = Vec::new();
-    for size in [PAGE, 16 * PAGE, 5 * PAGE, 2048 * PAGE] {
+    for size in [PAGE, 16 * PAGE, 5 * PAGE, LARGE / 2] {
         let made = Created::new("udmabuf_page", (size) as u64, "quirk-mmap-page")?;
         ensure!(attribute(made.name, "quirk_mmap_mode")? == "4\n", "another mode");
         let mut map = filled(made.name, size)?;
@@ -92,7 +101,7 @@ fn holds(name: &str) -> Result<String> {
 /// wait, ends before they are given back.
 fn removed() -> Result<String> {
     let mut waited = Vec::new();
-    for size in [16 * PAGE, 4096 * PAGE] {
+    for size in [16 * PAGE, LARGE] {
         let made = Created::new("udmabuf_page", (size) as u64, "quirk-mmap-page")?;
         let mut map = filled(made.name, size)?;
         let offsets = [PAGE, size - PAGE];

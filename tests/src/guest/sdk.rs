@@ -48,9 +48,14 @@ fn is_device_owned(name: &str) -> Result<bool> {
 fn parts(name: &str) -> Result<String> {
     let buffer = Buffer::open(name)?;
     let (len, line) = (buffer.len(), buffer.part_alignment());
-    let Err(refused) = buffer.split_at(line + 1) else { bail!("split inside a line") };
-    let message = says(&refused.error, &[&(2 * line).to_string()])?;
-    let (mut front, back) = refused.value.split_at(line)?;
+    // Of one byte, where nothing but a coherent cache exists.
+    let (message, buffer) = match buffer.split_at(line + 1) {
+        Err(refused) => (says(&refused.error, &[&(2 * line).to_string()])?, refused.value),
+        Ok((front, back)) if line == 1 => ("anywhere".into(), front.join(back)?),
+        Ok(_) => bail!("split inside a line"),
+    };
+    let line = line.max(64);
+    let (mut front, back) = buffer.split_at(line)?;
 
     let before = back.into_device()?;
     front.as_mut_slice().fill(0x5a);
@@ -99,9 +104,19 @@ fn remembered(name: &str) -> Result<String> {
     says(&error, &[name])
 }
 
+/// A coherent device's memory is mapped without cache on arm64 alone.
+fn has_modes(name: &str) -> Result<bool> {
+    Ok(cfg!(target_arch = "aarch64") || !Buffer::open(name)?.is_coherent())
+}
+
 fn modes(name: &str) -> Result<String> {
     fn check<M: Mapped>(name: &str, value: u8) -> Result<()> {
-        let mut buffer = OpenOptions::new().mapped::<M>().open(name)?;
+        let mut buffer = match OpenOptions::new().mapped::<M>().open(name) {
+            Err(error @ Error::Unsupported { .. }) if !has_modes(name)? => {
+                return says(&error, &[name, "cannot be mapped in that mode"]).map(drop);
+            }
+            buffer => buffer?,
+        };
         let len = buffer.len();
         buffer.fill(0..len, value)?;
         buffer.copy_from(5, b"unaligned")?;
@@ -130,16 +145,18 @@ fn modes(name: &str) -> Result<String> {
 }
 
 fn shared(name: &str) -> Result<String> {
-    let mut ring = match OpenOptions::new().uncached().open(name)?.into_shared() {
-        Ok(ring) => ring,
-        Err(error) => bail!("{error}"),
-    };
-    ring.write(8, 7_u64)?;
-    ring.publish();
-    ring.observe();
-    ensure!(ring.read::<u64>(8)? == 7, "read back");
-    // SAFETY: no device was given the address.
-    drop(unsafe { Buffer::<Shared, _, _>::into_cpu(ring) }?);
+    if has_modes(name)? {
+        let mut ring = match OpenOptions::new().uncached().open(name)?.into_shared() {
+            Ok(ring) => ring,
+            Err(error) => bail!("{error}"),
+        };
+        ring.write(8, 7_u64)?;
+        ring.publish();
+        ring.observe();
+        ensure!(ring.read::<u64>(8)? == 7, "read back");
+        // SAFETY: no device was given the address.
+        drop(unsafe { Buffer::<Shared, _, _>::into_cpu(ring) }?);
+    }
 
     let cached = Buffer::open(name)?;
     let is_coherent = cached.is_coherent();
@@ -232,7 +249,7 @@ fn export(name: &str) -> Result<String> {
     ensure!(front.as_slice() == [2; 8192], "what the importer wrote");
 
     // Not whole pages.
-    let line = front.part_alignment();
+    let line = front.part_alignment().max(64);
     let (odd, rest) = front.join(back)?.split_at(line)?;
     let Err(refused) = odd.into_device()?.export() else { bail!("{line} bytes were exported") };
     let message = refused.to_string();
@@ -264,9 +281,11 @@ fn unclaimed(name: &str) -> Result<String> {
         Err(Error::Unsupported { .. }) if !cfg!(target_arch = "aarch64") => {}
         Err(error) => bail!("{error}"),
     }
-    // SAFETY: as above.
-    let uncached = unsafe { OpenOptions::new().uncached().open_unclaimed(name) }?;
-    ensure!(uncached.is_equal(0, &[6; 64])?, "uncached");
+    if has_modes(name)? {
+        // SAFETY: as above.
+        let uncached = unsafe { OpenOptions::new().uncached().open_unclaimed(name) }?;
+        ensure!(uncached.is_equal(0, &[6; 64])?, "uncached");
+    }
     says(&error, &[name])
 }
 
@@ -286,7 +305,7 @@ fn created() -> Result<String> {
     ensure!(!listed()?, "not deleted with its last user");
 
     let created = CreateOptions::new("sdk-made", 4096).dma_mask(32).create()?;
-    drop(created.open_with(&OpenOptions::new().write_combined())?);
+    drop(created.open_with(&OpenOptions::new().expect_size(4096))?);
     if let Err(kept) = created.delete() {
         bail!("{kept}");
     }

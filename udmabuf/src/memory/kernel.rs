@@ -110,7 +110,7 @@ impl Kernel {
         let is_claimed = opening.exclusive != Exclusive::Promise;
         let lent = match is_claimed && caps.flags & abi::CAP_LENT != 0 {
             true => Some(
-                LentPage::new(file.as_fd())
+                LentPage::new(file.as_fd(), info.size)
                     .map(Lent::new)
                     .map_err(|error| Error::os(name, "mmap of the count of lent parts", error))?,
             ),
@@ -273,7 +273,7 @@ fn map(
         ioctl::set_map_mode(fd, opening.map_mode).map_err(|errno| match errno {
             Errno::OPNOTSUPP => Error::Unsupported {
                 name: name.into(),
-                what: "this memory cannot be mapped in that mode; a no-map region has no cache",
+                what: "this memory cannot be mapped in that mode: a no-map region not cached, and what is coherent not otherwise, except on arm64",
             },
             errno => Error::os(name, format!("ioctl SET_MAP_MODE {}", opening.map_mode), errno),
         })?;
