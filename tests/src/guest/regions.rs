@@ -18,6 +18,7 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
+    existing::traced,
     map::Map,
     module::{CLASS, attribute, bind, log, open, unbind},
 };
@@ -119,6 +120,20 @@ fn zeroed_between() -> Result<String> {
     fs::write(format!("{CLASS}/{name}/sync_mode"), "1")?;
     open(name)?.read_exact_at(&mut back, 4093)?;
     ensure!(back == [0; 6], "the next user found {back:?}");
+
+    // Zeroed through the cache, which is emptied again for a mapping without it.
+    for user in ["first", "second", "third"] {
+        let trace = traced(|| {
+            let file = open(name)?;
+            ioctl::set_map_mode(file.as_fd(), abi::MAP_UNCACHED)?;
+            Map::new(&file, 4096, MapFlags::empty())?;
+            Ok(())
+        })?;
+        let emptied = trace
+            .lines()
+            .any(|line| line.contains("sync_for_cpu") && line.contains("size=65536 how=2"));
+        ensure!(emptied, "the {user} user's uncached mapping: the cache was not emptied: {trace}");
+    }
     Ok("zeroed after the last user".into())
 }
 
