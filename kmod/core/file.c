@@ -135,7 +135,8 @@ static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *i
 	int ret = 0;
 
 	while (done < size) {
-		size_t want = min_t(size_t, size - done, UDB_COPY_CHUNK);
+		/* Copies may give up words before memory that is bad: byte by byte. */
+		size_t want = tries > 1 ? 1 : min_t(size_t, size - done, UDB_COPY_CHUNK);
 		size_t got;
 
 		ret = udb_enter(buf);

@@ -104,7 +104,7 @@ static int udb_command_create(char *rest)
 		return -EINVAL;
 	word = udb_next_word(&rest);
 	/* The size comes second, or as an option. */
-	if (word && isdigit(*word)) {
+	if (word && (isdigit(*word) || *word == '+')) {
 		ret = udb_parse_size(word, &request.size);
 		if (ret)
 			return ret;

@@ -97,7 +97,7 @@ int udb_memory_zero(struct udb_buffer *buf)
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
-	/* Through the cache. */
+	/* The zeros are in the cache, which mappings without it have to know. */
 	WRITE_ONCE(buf->cache_emptied, false);
 	return udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
 }
@@ -436,12 +436,7 @@ static void udb_wait_page_refs(struct udb_buffer *buf)
 
 void udb_memory_free(struct udb_buffer *buf)
 {
-	struct udb_memory *mem = &buf->memory;
-
-	/* An IOMMU that translates nothing gives "scattered" memory as a block, too. */
-	if (buf->mmap_mode == UDB_MMAP_PAGE &&
-	    (mem->kind == UDB_MEMORY_BLOCK ||
-	     (mem->kind == UDB_MEMORY_SCATTERED && mem->nr_segments == 1)))
+	if (buf->mmap_mode == UDB_MMAP_PAGE && buf->memory.kind == UDB_MEMORY_BLOCK)
 		udb_wait_page_refs(buf);
 	if (buf->memory.kind == UDB_MEMORY_KEPT)
 		udb_region_free(buf);
