@@ -9,10 +9,12 @@
 #include <linux/huge_mm.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "compat.h"
+#include "trace.h"
 #include "udb.h"
 
 #ifdef CONFIG_ARM64
@@ -293,6 +295,8 @@ static int udb_empty_lines_of(struct udb_buffer *buf)
 		udb_memory_unmap(&buf->memory, offset, start);
 		udb_leave(buf);
 		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 	return 0;
 }
@@ -316,9 +320,11 @@ static int udb_empty_cache(struct udb_file *user)
 		ret = udb_sync_memory(buf, user, 0, size, DMA_BIDIRECTIONAL, true);
 		ret = ret ?: udb_sync_memory(buf, user, 0, size, DMA_FROM_DEVICE, false);
 	}
-	if (!ret)
-		WRITE_ONCE(buf->cache_emptied, true);
-	return ret;
+	if (ret)
+		return ret;
+	trace_u_dma_buf_empty_cache(buf->minor, size, buf->memory.dma_addr);
+	WRITE_ONCE(buf->cache_emptied, true);
+	return 0;
 }
 
 int udb_set_map_mode(struct udb_file *user, u64 mode)
