@@ -358,6 +358,12 @@ impl Memory {
                 match self.own {
                     Direct::No => {
                         barrier::after_device();
+                        // An emulated device writes through this CPU's cache: its
+                        // lines are the only ones that are right.
+                        let direction = match kernel.bus() {
+                            Some(_) => Kind::ToDevice,
+                            None => direction,
+                        };
                         kernel.sync_for_cpu(&self.name, offset, len, direction)?;
                     }
                     own if self.direct_for_cpu(own, start, len, false, direction) => {}

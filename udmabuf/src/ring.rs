@@ -25,7 +25,7 @@ use crate::{
 ///   [`stop`](Stream::stop) has succeeded;
 /// - the part of a `submit` that failed.
 ///
-/// And [`bus`](Stream::bus) is the bus that the device masters.
+/// A part of a `submit` that panicked counts as submitted. And [`bus`](Stream::bus) is the bus that the device masters.
 pub unsafe trait Stream {
     /// What goes wrong on this engine.
     type Error: StdError + Send + Sync + 'static;
@@ -37,9 +37,13 @@ pub unsafe trait Stream {
 
     /// Queues a part behind those that it has, without blocking.
     ///
+    /// # Safety
+    /// The part is on the engine's bus and the device's, and stays so until the
+    /// device no longer accesses it.
+    ///
     /// # Errors
     /// The part is refused; those before it go on.
-    fn submit(&mut self, part: DmaAddr) -> Result<(), Self::Error>;
+    unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Self::Error>;
 
     /// Asks the device whether the oldest part is done, without blocking.
     fn poll(&mut self) -> Progress<Self::Error>;
@@ -80,7 +84,7 @@ pub unsafe trait Stream {
 /// # unsafe impl Stream for Camera {
 /// #     type Error = Infallible;
 /// #     fn bus(&self) -> Option<&Bus> { Some(&self.0) }
-/// #     fn submit(&mut self, part: DmaAddr) -> Result<(), Infallible> {
+/// #     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Infallible> {
 /// #         self.0.write(part.to_u64(), &vec![1; 1024]).expect("it was handed over");
 /// #         Ok(())
 /// #     }
@@ -150,7 +154,8 @@ pub enum RingError<E: StdError + 'static> {
     /// far the device is.
     #[error(transparent)]
     Driver(E),
-    /// A part could not be synced: it is with the owner that it had.
+    /// A part could not be handed over or taken back: it is with the owner that it
+    /// had.
     #[error(transparent)]
     Sync(Error),
 }
@@ -227,9 +232,11 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     ///
     /// # Errors
     /// [`RingError::Full`]; [`RingError::Driver`] and [`RingError::Sync`], with
-    /// the part not submitted.
+    /// the part not submitted. Another buffer that was put in its place must be
+    /// on the engine's bus, as in [`new`](Ring::new).
     pub fn submit(&mut self) -> Result<(), RingError<E::Error>> {
         let full = RingError::Full(self.parts.len());
+        self.check_next().map_err(RingError::Sync)?;
         let Some(place) = self.next_place() else { return Err(full) };
         // SAFETY: it is not in flight: if it is the device's type still, then its
         // sync failed after the device was done with it.
@@ -237,7 +244,12 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
         place.hand_over().map_err(RingError::Sync)?;
         let Place::Device(part) = place else { return Err(full) };
         let addr = part.dma_addr();
-        if let Err(error) = self.engine().submit(addr) {
+        // The device may have it, should `submit` panic.
+        self.in_flight += 1;
+        // SAFETY: just handed over, on the engine's bus (checked), and taken back
+        // only if this fails, or once the contract of `Stream` lets it.
+        if let Err(error) = unsafe { self.engine().submit(addr) } {
+            self.in_flight -= 1;
             if let Some(place) = self.next_place() {
                 // Should this fail, the next `submit` does it.
                 // SAFETY: by the contract of `Stream`, the device has not got it.
@@ -245,7 +257,6 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
             }
             return Err(RingError::Driver(error));
         }
-        self.in_flight += 1;
         Ok(())
     }
 
@@ -343,6 +354,20 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
         match &mut self.engine {
             Some(engine) => engine,
             None => unreachable!("only `stop` takes the engine, and it consumes the ring"),
+        }
+    }
+
+    /// Refuses a part on another bus: whoever fills a part can put any other
+    /// buffer in its place.
+    fn check_next(&self) -> Result<(), Error> {
+        let next = (self.oldest + self.in_flight) % self.parts.len();
+        let bus = self.engine.as_ref().and_then(Stream::bus);
+        match self.parts.get(next) {
+            Some(Place::Cpu(part)) if part.part().memory().bus() != bus => {
+                let what = "not on the engine's bus";
+                Err(Error::Unsupported { name: part.name().into(), what })
+            }
+            _ => Ok(()),
         }
     }
 

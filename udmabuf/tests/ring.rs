@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -24,6 +25,7 @@ struct Script {
     overrun: bool,
     fails: bool,
     refuses: bool,
+    panics: bool,
     stop_fails: bool,
     stops: usize,
 }
@@ -50,12 +52,15 @@ unsafe impl Stream for Counter {
         Some(&self.1)
     }
 
-    fn submit(&mut self, part: DmaAddr) -> Result<(), Fault> {
+    unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Fault> {
         let mut script = self.script();
         if script.refuses {
             return Err(Fault);
         }
         script.queue.push_back(part);
+        let panics = script.panics;
+        drop(script);
+        assert!(!panics, "the driver has a mistake");
         Ok(())
     }
 
@@ -241,4 +246,27 @@ fn what_makes_no_ring_comes_back() {
     let none: Vec<Buffer<CpuOwned, FromDevice>> = Vec::new();
     let Handoff { error, .. } = Ring::new(engine, none).unwrap_err();
     assert!(error.to_string().contains("no parts"), "{error}");
+}
+
+#[test]
+fn a_part_of_another_bus_is_not_submitted() {
+    let mut bench = Bench::new();
+    let stranger = parts(&Emulator::new()).swap_remove(0);
+    let own = std::mem::replace(bench.ring.next_mut().unwrap(), stranger);
+    assert!(matches!(bench.ring.submit(), Err(RingError::Sync(Error::Unsupported { .. }))));
+    assert_eq!((bench.ring.in_flight(), bench.engine.script().queue.len()), (0, 0));
+    *bench.ring.next_mut().unwrap() = own;
+    bench.ring.submit().unwrap();
+}
+
+#[test]
+fn a_part_is_in_flight_if_the_driver_panics() {
+    let mut bench = Bench::new();
+    bench.engine.script().panics = true;
+    let submit = || bench.ring.submit();
+    assert!(catch_unwind(AssertUnwindSafe(submit)).is_err());
+    bench.engine.script().panics = false;
+    assert_eq!(bench.ring.in_flight(), 1);
+    drop(bench.ring);
+    assert_eq!(bench.engine.script().stops, 1);
 }

@@ -60,12 +60,17 @@ pub(crate) fn loopback([source, destination]: Pair) -> Result<String> {
     let mut source = source.for_direction::<ToDevice>();
     let mut destination = destination.for_direction::<FromDevice>();
 
+    let attribute = format!("/sys/class/u-dma-buf/{}/sync_direction", destination.name());
+    let before = std::fs::read_to_string(&attribute)?;
     let (mut random, seed) = Random::new();
     for _ in 0..8 {
         random.fill(source.as_mut_slice());
         let transfer = engine.copy(source.into_device()?, destination.into_device()?)?;
         (source, destination) = transfer.wait(Duration::from_secs(10))?;
         ensure!(source.as_slice() == destination.as_slice(), "the copy differs; seed {seed}");
+        // Nor may the module drop what the engine, a thread, left in the cache.
+        let synced = std::fs::read_to_string(&attribute)?;
+        ensure!(synced == before || synced.trim() == "1", "taken back as if from hardware");
     }
     Ok(format!("8 copies of {} bytes, seed {seed}", source.len()))
 }

@@ -195,7 +195,7 @@ struct Nothing;
 unsafe impl Stream for Nothing {
     type Error = std::convert::Infallible;
 
-    fn submit(&mut self, _: DmaAddr) -> Result<(), Self::Error> {
+    unsafe fn submit(&mut self, _: DmaAddr) -> Result<(), Self::Error> {
         Ok(())
     }
 

@@ -22,7 +22,7 @@ unsafe impl Stream for Scripted {
         Engine::bus(self)
     }
 
-    fn submit(&mut self, _part: DmaAddr) -> Result<(), Fault> {
+    unsafe fn submit(&mut self, _part: DmaAddr) -> Result<(), Fault> {
         if self.script().refuses { Err(Fault) } else { Ok(()) }
     }
 
