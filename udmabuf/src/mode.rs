@@ -2,24 +2,24 @@
 
 /// Through the CPU's cache, which a handover cleans or invalidates where the
 /// hardware does not: the default, and the fastest for the CPU.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Cached {}
 
 /// Past the cache; stores are combined into bursts. Writing a whole buffer is
 /// fast, reading it slow. Ordinary memory in all else, so it gives slices.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum WriteCombined {}
 
 /// Past the cache, each access as it is. On arm64 this is Device memory, on
 /// which an unaligned access, or a `memset` that uses `DC ZVA`, ends the process
 /// with SIGBUS: no slices and views, but [access by value](crate::Buffer#access-by-value).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Uncached {}
 
 /// A dma-buf of another driver, cached as that driver likes and synced through
 /// it. Its bus address is for the kernel drivers that attach it, so there is
 /// a descriptor instead.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Foreign {}
 
 /// How a buffer is mapped.

@@ -10,6 +10,7 @@ mod commands;
 mod copying;
 mod edu;
 mod errors;
+mod existing;
 mod export;
 mod manager;
 mod map;
@@ -100,6 +101,7 @@ fn run(board: &str) -> ExitCode {
     }
 
     sdk::tests(run, PAIR[0], (board != "x86_64").then_some(COHERENT_PAIR));
+    existing::tests(run, &pairs.iter().map(|pair| pair[0]).collect::<Vec<_>>());
 
     match board {
         "versal" => {
