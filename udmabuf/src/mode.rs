@@ -23,6 +23,19 @@ pub enum Uncached {}
 pub enum Foreign {}
 
 /// How a buffer is mapped.
+///
+/// ```
+/// use udmabuf::{Buffer, Uncached, WriteCombined, emulator::Emulator};
+///
+/// // On a board: OpenOptions::new().write_combined().open("udmabuf0")?
+/// let mut frame = Emulator::new().buffer_mapped::<WriteCombined>(4096);
+/// frame.as_mut_slice().fill(0xff);
+///
+/// // On a board: OpenOptions::new().uncached().open("udmabuf0")?
+/// let mut words = Emulator::new().buffer_mapped::<Uncached>(4096);
+/// words.write(8, 0xffff_ffff_u32)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait CacheMode: sealed::Mode {}
 impl CacheMode for Cached {}
 impl CacheMode for WriteCombined {}
