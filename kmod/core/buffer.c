@@ -142,6 +142,7 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	buf->zero_between_users = spec->zero_between_users;
 	spin_lock_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->bound);
+	init_completion(&buf->retired);
 	buf->own = own;
 	INIT_LIST_HEAD(&buf->uses);
 	INIT_LIST_HEAD(&buf->pins);
@@ -193,7 +194,8 @@ static int udb_register(struct udb_buffer *buf, const char *name)
 		dev_err(buf->own, "no device %s: error %ld\n", name, PTR_ERR(sys_dev));
 		return PTR_ERR(sys_dev);
 	}
-	buf->sys_dev = sys_dev;
+	/* With this, in-kernel searches find it. */
+	smp_store_release(&buf->sys_dev, sys_dev);
 	return 0;
 }
 
@@ -240,6 +242,7 @@ err_revoke:
 	/* For a file opened before device_create_with_groups() failed. */
 	udb_revoke(buf);
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
+	udb_wait_unpinned(buf);
 	udb_memory_free(buf);
 	return ret;
 }

@@ -35,7 +35,6 @@ static void udb_claims_end(struct udb_file *user)
 {
 	struct udb_buffer *buf = user->buf;
 	struct udb_use *use, *next;
-	bool astray = udb_lent_free(user);
 
 	down_write(&buf->life);
 	spin_lock(&buf->lock);
@@ -49,11 +48,13 @@ static void udb_claims_end(struct udb_file *user)
 	}
 	if (buf->claimant == user)
 		buf->claimant = NULL;
-	if (user->lent || astray)
+	/* From here on removal does not write to the lent page. */
+	if (udb_lent_parts(user) || user->lent)
 		buf->astray = true;
 	buf->lent -= user->lent;
 	spin_unlock(&buf->lock);
 	up_write(&buf->life);
+	free_page((unsigned long)user->lent_page);
 }
 
 /* user: the file that is released, NULL for a sysfs write. */
@@ -157,7 +158,7 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 		ret = -ENODEV;
 	else if (udb_has_claimed(user, offset, size))
 		ret = 0;
-	else if (udb_find_use(buf, user, false, offset, size))
+	else if (buf->vaddr || udb_find_use(buf, user, false, offset, size))
 		ret = -EBUSY;
 	else
 		ret = udb_claim_begin(user, range->flags);

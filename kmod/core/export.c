@@ -199,6 +199,9 @@ static int udb_export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 		return -EINVAL;
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
+	/* Through an importer's file, which may be open for writing. */
+	if (!export->writable && (vma->vm_flags & VM_MAYWRITE))
+		return -EACCES;
 	vma->vm_pgoff += export->use.offset >> PAGE_SHIFT;
 	return udb_mmap_use(export->use.user, dmabuf->file->f_flags, vma);
 }

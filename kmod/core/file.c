@@ -74,8 +74,9 @@ static int udb_file_release(struct inode *inode, struct file *file)
 {
 	struct udb_file *user = file->private_data;
 
-	udb_user_put(user->buf, user);
+	/* Both before the next one opens it, or that would not find it zeroed. */
 	mutex_lock(&user->buf->opening);
+	udb_user_put(user->buf, user);
 	user->buf->files--;
 	mutex_unlock(&user->buf->opening);
 	udb_put(user->buf);
@@ -134,7 +135,8 @@ static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *i
 	int ret = 0;
 
 	while (done < size) {
-		size_t want = min_t(size_t, size - done, UDB_COPY_CHUNK);
+		/* Copies may give up words before memory that is bad: byte by byte. */
+		size_t want = tries > 1 ? 1 : min_t(size_t, size - done, UDB_COPY_CHUNK);
 		size_t got;
 
 		ret = udb_enter(buf);

@@ -64,7 +64,10 @@ struct device *u_dma_buf_device_search(const char *name, int id)
 		if (!buf)
 			continue;
 		if (!udb_enter(buf)) {
-			if (!name || !strcmp(dev_name(buf->sys_dev), name))
+			/* None yet: it is still being made. */
+			struct device *sys_dev = smp_load_acquire(&buf->sys_dev);
+
+			if (sys_dev && (!name || !strcmp(dev_name(sys_dev), name)))
 				dev = buf->own;
 			udb_leave(buf);
 		}
@@ -102,6 +105,9 @@ static int udb_map_for_kernel(struct udb_buffer *buf)
 
 	mutex_lock(&lock);
 	if (buf->vaddr)
+		goto out;
+	ret = udb_check_claims(buf, NULL, 0, buf->memory.size);
+	if (ret)
 		goto out;
 	ret = udb_user_get(buf);
 	if (ret)

@@ -33,7 +33,8 @@ int udb_lent_mmap(struct udb_file *user, struct vm_area_struct *vma)
 
 	if (vma_pages(vma) != 1 || !(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	page = get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	/* Not accounted: before 5.11 that marks a page where its mappings are counted. */
+	page = get_zeroed_page(GFP_KERNEL);
 	if (!page)
 		return -ENOMEM;
 
@@ -62,12 +63,9 @@ out:
 }
 
 /* The claim ends, nothing is mapped any more: is anything at the device? */
-bool udb_lent_free(struct udb_file *user)
+bool udb_lent_parts(struct udb_file *user)
 {
-	bool lent = user->lent_page && READ_ONCE(user->lent_page->parts);
-
-	free_page((unsigned long)user->lent_page);
-	return lent;
+	return user->lent_page && READ_ONCE(user->lent_page->parts);
 }
 
 /* After the last udb_enter(). */

@@ -151,8 +151,8 @@ static int udb_made_retire(struct udb_made *made)
 	int ret = 0;
 
 	device_lock(dev);
-	/* Somebody may have unbound it. */
-	buf = dev_get_drvdata(dev);
+	/* Somebody may have unbound it, and given it another driver. */
+	buf = dev->driver && !strcmp(dev->driver->name, UDB_NAME) ? dev_get_drvdata(dev) : NULL;
 	if (buf)
 		ret = udb_buffer_close(buf);
 	device_unlock(dev);

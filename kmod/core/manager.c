@@ -18,6 +18,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -103,7 +104,7 @@ static int udb_command_create(char *rest)
 		return -EINVAL;
 	word = udb_next_word(&rest);
 	/* The size comes second, or as an option. */
-	if (word && isdigit(*word)) {
+	if (word && (isdigit(*word) || *word == '+')) {
 		ret = udb_parse_size(word, &request.size);
 		if (ret)
 			return ret;
@@ -206,6 +207,7 @@ static ssize_t udb_manager_write(struct file *file, const char __user *text, siz
 		for (i = 0; i < want && !ret; i++)
 			ret = udb_take_char(mgr, piece[i]);
 		done += want;
+		cond_resched();
 		if (fatal_signal_pending(current))
 			ret = ret ?: -EINTR;
 	}

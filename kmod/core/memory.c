@@ -97,6 +97,8 @@ int udb_memory_zero(struct udb_buffer *buf)
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
+	/* The zeros are in the cache, which mappings without it have to know. */
+	WRITE_ONCE(buf->cache_emptied, false);
 	return udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
 }
 

@@ -9,10 +9,12 @@
 #include <linux/huge_mm.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
 #include "compat.h"
+#include "trace.h"
 #include "udb.h"
 
 #ifdef CONFIG_ARM64
@@ -249,7 +251,7 @@ static pgprot_t udb_map_prot(unsigned int map, pgprot_t prot)
 }
 
 #ifdef CONFIG_ARM64
-/* For a coherent device, where a sync leaves the cache as it is. */
+/* Cleans and invalidates, also for a coherent device, whose sync does nothing. */
 static void udb_empty_lines(void *start, size_t len)
 {
 	u64 ctr = read_sanitised_ftr_reg(SYS_CTR_EL0);
@@ -277,7 +279,7 @@ static bool udb_can_map_uncached(struct udb_buffer *buf)
 	return !buf->coherent || buf->memory.uncached || IS_ENABLED(CONFIG_ARM64);
 }
 
-static int udb_empty_coherent(struct udb_buffer *buf)
+static int udb_empty_lines_of(struct udb_buffer *buf)
 {
 	size_t offset, len;
 
@@ -293,6 +295,8 @@ static int udb_empty_coherent(struct udb_buffer *buf)
 		udb_memory_unmap(&buf->memory, offset, start);
 		udb_leave(buf);
 		cond_resched();
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 	return 0;
 }
@@ -309,15 +313,18 @@ static int udb_empty_cache(struct udb_file *user)
 
 	if (buf->memory.uncached || READ_ONCE(buf->cache_emptied))
 		return 0;
-	if (buf->coherent) {
-		ret = udb_empty_coherent(buf);
+	/* Loses nothing of what others write meanwhile, so their claims do not matter. */
+	if (IS_ENABLED(CONFIG_ARM64)) {
+		ret = udb_empty_lines_of(buf);
 	} else {
 		ret = udb_sync_memory(buf, user, 0, size, DMA_BIDIRECTIONAL, true);
 		ret = ret ?: udb_sync_memory(buf, user, 0, size, DMA_FROM_DEVICE, false);
 	}
-	if (!ret)
-		WRITE_ONCE(buf->cache_emptied, true);
-	return ret;
+	if (ret)
+		return ret;
+	trace_u_dma_buf_empty_cache(buf->minor, size, buf->memory.dma_addr);
+	WRITE_ONCE(buf->cache_emptied, true);
+	return 0;
 }
 
 int udb_set_map_mode(struct udb_file *user, u64 mode)

@@ -17,7 +17,10 @@
 
 #include "udb.h"
 
-/* Held while a bound buffer is made and while it goes. */
+/*
+ * Held while a bound buffer is made, not while it goes: that may wait for an
+ * importer, whose own driver's removal comes through here.
+ */
 static DEFINE_MUTEX(udb_parents_lock);
 static LIST_HEAD(udb_bound);
 
@@ -90,22 +93,39 @@ bool udb_parent_forget(struct udb_buffer *buf)
 	there = !buf->parent || !list_empty(&buf->bound);
 	list_del_init(&buf->bound);
 	mutex_unlock(&udb_parents_lock);
+	if (!there)
+		wait_for_completion(&buf->retired);
 	return there;
+}
+
+/* Takes one of its buffers from the list, with a reference; or NULL. */
+static struct udb_buffer *udb_parent_take(struct device *parent)
+{
+	struct udb_buffer *buf, *found = NULL;
+
+	mutex_lock(&udb_parents_lock);
+	list_for_each_entry(buf, &udb_bound, bound) {
+		if (buf->parent != parent)
+			continue;
+		list_del_init(&buf->bound);
+		kref_get(&buf->ref);
+		found = buf;
+		break;
+	}
+	mutex_unlock(&udb_parents_lock);
+	return found;
 }
 
 static void udb_parent_lost(struct device *parent)
 {
-	struct udb_buffer *buf, *next;
+	struct udb_buffer *buf;
 
-	mutex_lock(&udb_parents_lock);
-	list_for_each_entry_safe(buf, next, &udb_bound, bound) {
-		if (buf->parent != parent)
-			continue;
-		list_del_init(&buf->bound);
+	while ((buf = udb_parent_take(parent))) {
 		dev_warn(buf->own, "%s loses its driver: the buffer goes\n", dev_name(parent));
 		udb_buffer_retire(buf);
+		complete(&buf->retired);
+		udb_put(buf);
 	}
-	mutex_unlock(&udb_parents_lock);
 }
 
 static int udb_parent_event(struct notifier_block *block, unsigned long action, void *data)

@@ -196,8 +196,9 @@ int udb_read_properties(struct device *dev, struct udb_spec *spec)
 		return -EINVAL;
 	}
 	if (spec->size > SIZE_MAX - PAGE_SIZE) {
-		dev_err(dev, "property size: %llu is too large\n", spec->size);
-		return -EINVAL;
+		dev_err(dev, "no memory: %llu bytes are more than this machine can address\n",
+			spec->size);
+		return -ENOMEM;
 	}
 
 	spec->minor = UDB_ANY_MINOR;

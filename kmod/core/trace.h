@@ -32,6 +32,11 @@ DEFINE_EVENT(udb_buffer, u_dma_buf_remove,
 	TP_PROTO(int minor, u64 size, u64 addr),
 	TP_ARGS(minor, size, addr));
 
+/* For a mapping without it. */
+DEFINE_EVENT(udb_buffer, u_dma_buf_empty_cache,
+	TP_PROTO(int minor, u64 size, u64 addr),
+	TP_ARGS(minor, size, addr));
+
 DECLARE_EVENT_CLASS(udb_range,
 	TP_PROTO(int minor, u64 offset, u64 size, unsigned int how),
 	TP_ARGS(minor, offset, size, how),

@@ -15,6 +15,7 @@
 #ifndef UDB_H
 #define UDB_H
 
+#include <linux/completion.h>
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
@@ -144,6 +145,7 @@ struct udb_buffer {
 
 	struct device *parent;		/* referenced; or NULL */
 	struct list_head bound;		/* parent.c */
+	struct completion retired;	/* with its parent */
 
 	/* Constant once the buffer can be seen. */
 	struct device *sys_dev;
@@ -312,7 +314,7 @@ u32 udb_owner(struct udb_buffer *buf);
 
 /* lent.c */
 int udb_lent_mmap(struct udb_file *user, struct vm_area_struct *vma);
-bool udb_lent_free(struct udb_file *user);
+bool udb_lent_parts(struct udb_file *user);
 void udb_lent_gone(struct udb_buffer *buf);
 
 /* pin.c */

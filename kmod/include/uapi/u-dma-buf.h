@@ -280,6 +280,8 @@ struct u_dma_buf_sync_batch {
  *   EINVAL  an unknown flag, command or direction, too many ranges, or one that
  *           ends beyond the buffer's last page
  *   EBUSY   another file has claimed one of them
+ * A long one lets others in between: then EINTR (a fatal signal) and EBUSY (a
+ * claim that another file was given meanwhile) may end it after some ranges.
  */
 #define U_DMA_BUF_IOCTL_SYNC_BATCH \
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x42, struct u_dma_buf_sync_batch)

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::{fs::OFlags, io::Errno};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 use udmabuf_sys::{
     abi::{self, SyncArgs, SyncRange},
     ioctl,
@@ -97,6 +100,11 @@ fn range_claims(name: &str) -> Result<String> {
     ioctl::sync_value_for_device(a.as_fd(), 4096 << 32 | 64)?;
     ioctl::sync_value_for_cpu(a.as_fd(), 4096 << 32 | 64)?;
     ensure!(ioctl::sync_owner(a.as_fd())? == abi::OWNER_CPU, "not back at the CPU");
+
+    // Whose pages the first mapping without cache must not mind.
+    let uncached =
+        rustix::fs::open(format!("/dev/{name}"), OFlags::RDWR | OFlags::SYNC, Mode::empty())?;
+    map(&uncached.into(), 0, 4096).context("O_SYNC beside it")?;
 
     // A mapping keeps it.
     drop(a);

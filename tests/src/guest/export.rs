@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use memmap2::{MmapOptions, MmapRaw};
-use rustix::{fs::OFlags, io::Errno};
+use rustix::{
+    fs::OFlags,
+    io::{Errno, FdFlags, fcntl_getfd},
+};
 use udmabuf_sys::{
     abi::{self, ExportArgs},
     ioctl,
@@ -24,8 +27,9 @@ use udmabuf_sys::{
 use super::{
     Tests,
     claims::unbind,
+    existing::traced,
     manager::{Created, command},
-    module::{CLASS, busybox, open},
+    module::{CLASS, busybox, log, open},
     parent, raw,
 };
 
@@ -65,26 +69,26 @@ fn peer(text: &str) -> Result<i32> {
     }
 }
 
-fn peer_must(text: &str) -> Result<()> {
+pub(crate) fn peer_must(text: &str) -> Result<()> {
     let errno = peer(text)?;
     ensure!(errno == 0, "{text}: errno {errno}");
     Ok(())
 }
 
 /// Entries of the importer's table, the largest, and the last value.
-fn results() -> Result<[u64; 3]> {
+pub(crate) fn results() -> Result<[u64; 3]> {
     let text = fs::read_to_string(RUN)?;
     let mut numbers = text.split_whitespace().map(str::parse);
     let mut next = || numbers.next().context("too few")?.context("not a number");
     Ok([next()?, next()?, next()?])
 }
 
-fn peek(offset: u64) -> Result<u64> {
+pub(crate) fn peek(offset: u64) -> Result<u64> {
     peer_must(&format!("peek {offset}"))?;
     Ok(results()?[2])
 }
 
-fn unload_peer() -> Result<()> {
+pub(crate) fn unload_peer() -> Result<()> {
     busybox("rmmod", &["udb_peer"])
 }
 
@@ -109,7 +113,7 @@ fn byte(map: &MmapRaw, at: usize) -> u8 {
 }
 
 /// `DMA_BUF_IOCTL_SYNC`: begin (read and write), then end.
-fn dma_buf_sync(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(crate) fn dma_buf_sync(fd: BorrowedFd<'_>) -> rustix::io::Result<()> {
     for flags in [3u64, 4 | 3] {
         raw::call(fd, 0x4008_6200, &mut flags.to_ne_bytes())?;
     }
@@ -129,7 +133,11 @@ fn mapped(name: &str) -> Result<String> {
     ensure!(byte(&second, 0) == 3, "another second page");
     ensure!(map(dma_buf.as_fd(), 0, 12288).is_err(), "beyond its end");
     ensure!(map(dma_buf.as_fd(), 4096, 8192).is_err(), "beyond its end, from the second page");
-    dma_buf_sync(dma_buf.as_fd())?;
+    let trace = traced(|| Ok(dma_buf_sync(dma_buf.as_fd())?))?;
+    for event in ["sync_for_cpu", "sync_for_device"] {
+        let event = format!("u_dma_buf_{event}: minor=0 offset=0x1000 size=8192 how=0\n");
+        ensure!(trace.contains(&event), "no {event:?} in {trace}");
+    }
     open(name)?.write_at(&[9], 4096)?;
     ensure!(byte(&mapping, 0) == 9, "not the buffer's memory");
     ensure!(raw::map_privately(dma_buf.as_fd(), 4096).is_err(), "mapped privately");
@@ -188,7 +196,9 @@ fn refusals(name: &str) -> Result<String> {
     }
     for flags in [rdwr, OFlags::RDONLY, OFlags::WRONLY, rdwr | OFlags::SYNC, rdwr | OFlags::CLOEXEC]
     {
-        ioctl::export(fd, flags, 0, 4096).with_context(|| format!("{flags:?}"))?;
+        let (made, _) = ioctl::export(fd, flags, 0, 4096).with_context(|| format!("{flags:?}"))?;
+        let on_exec = fcntl_getfd(&made)?.contains(FdFlags::CLOEXEC);
+        ensure!(on_exec == flags.contains(OFlags::CLOEXEC), "{flags:?}: closed on exec: {on_exec}");
     }
     ensure!(ioctl::capabilities(fd)?.flags & abi::CAP_EXPORT != 0, "no capability");
 
@@ -365,7 +375,7 @@ fn removed() -> Result<String> {
         ensure!(status.signal() == Some(7), "touched a removed export: {status}");
         peer_must("poke 0 5")?;
         let start = Instant::now();
-        while !busybox_output("dmesg")?.contains("removal waits for udb-peer") {
+        while !log()?.contains("removal waits for udb-peer") {
             ensure!(start.elapsed() < Duration::from_secs(30), "nothing in the log");
             thread::sleep(Duration::from_millis(200));
         }
@@ -390,13 +400,19 @@ fn removed() -> Result<String> {
     Ok("SIGBUS and ENODEV at once; waits for the importer, and says so".into())
 }
 
-fn busybox_output(applet: &str) -> Result<String> {
-    Ok(String::from_utf8_lossy(&Command::new(applet).output()?.stdout).into_owned())
-}
-
 fn in_kernel() -> Result<String> {
     peer_must("bus platform")?;
     ensure!(peer("bus usb")? == Errno::NOENT.raw_os_error(), "the bus usb");
+    for (wrong, expected) in [
+        ("create another 4096 0", Errno::BUSY),
+        ("create udmabuf0 4096 -1", Errno::EXIST),
+        ("create ../zz 4096 -1", Errno::INVAL),
+        ("create another 0 -1", Errno::INVAL),
+        ("create another 4096 256", Errno::INVAL),
+    ] {
+        let errno = peer(wrong)?;
+        ensure!(errno == expected.raw_os_error(), "{wrong}: errno {errno}");
+    }
     peer_must("create inkernel 65536 200")?;
     let file = open("inkernel").context("created by a module")?;
     ensure!(ioctl::size(file.as_fd())? == 65536, "another size");
@@ -407,6 +423,10 @@ fn in_kernel() -> Result<String> {
     ensure!(peer("search nobody -1")? == Errno::NODEV.raw_os_error(), "found nobody");
 
     file.write_at(&[42], 60000)?;
+    ioctl::claim_range(file.as_fd(), 4096, 4096, false)?;
+    ensure!(peer("getmap")? == Errno::BUSY.raw_os_error(), "mapped what is claimed");
+    drop(file);
+    let file = open("inkernel")?;
     peer_must("getmap")?;
     ensure!(results()?[2] == 65536, "getmap gives another size");
     ensure!(peek(60000)? == 42, "another mapping");
@@ -429,6 +449,8 @@ fn in_kernel() -> Result<String> {
     // A kernel user is a user; nobody else's command removes it.
     let claimed = ioctl::claim(file.as_fd(), false);
     ensure!(claimed == Err(Errno::BUSY), "claimed beside the kernel: {claimed:?}");
+    let claimed = ioctl::claim_range(file.as_fd(), 0, 4096, false);
+    ensure!(claimed == Err(Errno::BUSY), "a range beside the kernel: {claimed:?}");
     ensure!(command("delete inkernel\n")? == Errno::INVAL.raw_os_error(), "deleted by text");
     ensure!(peer("remove")? == Errno::BUSY.raw_os_error(), "removed while open");
     ensure!(busybox("rmmod", &["u_dma_buf"]).is_err(), "unloaded under its user");

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Read, Write},
     os::fd::AsFd,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread,
 };
 
@@ -17,7 +17,7 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
-    module::{CLASS, open},
+    module::{CLASS, log, open},
 };
 
 pub(crate) fn tests(run: &mut Tests) {
@@ -28,6 +28,7 @@ pub(crate) fn tests(run: &mut Tests) {
     run.test("fault 11 deletes at once", at_once);
     run.test("fault 13 an endless command", endless);
     run.test("fault 24 names", names);
+    run.test("fault 20 sysfs while it comes and goes", coming_and_going);
 }
 
 fn manager() -> Result<File> {
@@ -115,6 +116,8 @@ fn grammar() -> Result<String> {
         "create m0 0",
         "create m0 -4096",
         "create m0 4096x",
+        "create m0 +-4096",
+        "create m0 +",
         "create m0 0x",
         "create m0 18446744073709551616",
         "create m0 size=",
@@ -153,11 +156,16 @@ fn grammar() -> Result<String> {
         ("quirk-mmap-auto", "quirk_mmap_mode", "3\n"),
         ("quirk-mmap-page", "quirk_mmap_mode", "4\n"),
         ("dma-mask=40 size=8192", "size", "8192\n"),
+        ("size=+0x3000", "size", "12288\n"),
+        ("size=010000", "size", "4096\n"),
     ] {
         let made = Created::new("m0", 4096, options)?;
         let found = fs::read_to_string(format!("{CLASS}/{}/{file}", made.name))?;
         ensure!(found == value, "{options}: {file} is {found:?}");
     }
+    ensure!(command("create m0 +0x3000\n")? == 0, "a size with a plus");
+    ensure!(ioctl::size(open("m0")?.as_fd())? == 12288, "another size");
+    ensure!(command("delete m0\n")? == 0, "delete");
     let masked = Created::new("m0", 4096, "dma-mask=40")?;
     let info = ioctl::device_info(open(masked.name)?.as_fd())?;
     ensure!(info.flags & 0xff == 40, "a mask of {} bits", info.flags & 0xff);
@@ -166,9 +174,10 @@ fn grammar() -> Result<String> {
     ensure!(taken == Errno::EXIST.raw_os_error(), "a name twice: errno {taken}");
     ensure!(command("create udmabuf0 4096\n")? == Errno::EXIST.raw_os_error(), "udmabuf0 twice");
     let huge = command("create m9 1099511627776\n")?;
-    // On a 32-bit kernel it is not even a size.
-    let expected = if cfg!(target_arch = "arm") { Errno::INVAL } else { Errno::NOMEM };
-    ensure!(huge == expected.raw_os_error(), "1 TiB: errno {huge}");
+    ensure!(huge == Errno::NOMEM.raw_os_error(), "1 TiB: errno {huge}");
+    let large = command("create m9 0x10000000\n")?;
+    ensure!(large == Errno::NOMEM.raw_os_error(), "256 MiB: errno {large}");
+    ensure!(log()?.contains("raise cma= on the kernel command line"), "no advice in the log");
     Ok("bad grammar is EINVAL, each option does what it says".into())
 }
 
@@ -262,4 +271,66 @@ fn names() -> Result<String> {
     }
     ensure!(!fs::exists("/tmp/zz")?, "a node outside /dev");
     Ok("checked".into())
+}
+
+/// fault 20: whoever sees a file of sysfs finds it ready, and may use it until it
+/// is gone.
+fn coming_and_going() -> Result<String> {
+    const ROUNDS: usize = 30;
+    let done = AtomicBool::new(false);
+    let seen = AtomicU32::new(0);
+    let watch = || -> Result<()> {
+        let directory = format!("{CLASS}/m0");
+        while !done.load(Relaxed) {
+            let size = fs::read_to_string(format!("{directory}/size"));
+            ensure!(size.as_ref().map_or(true, |size| size == "4096\n"), "size: {size:?}");
+            if size.is_ok() {
+                seen.fetch_add(1, Relaxed);
+            }
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                // Gone in the middle, or no file.
+                let _ = fs::read(entry.path());
+            }
+            let _ = fs::write(format!("{directory}/sync_mode"), "2");
+            let _ = fs::write(format!("{directory}/sync_for_device"), "1");
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let watchers = [scope.spawn(watch), scope.spawn(watch)];
+        let made = (0..ROUNDS).try_for_each(|_| -> Result<()> {
+            ensure!(command("create m0 4096\n")? == 0, "create");
+            // A sysfs write under way is a user.
+            while command("delete m0\n")? == Errno::BUSY.raw_os_error() {}
+            ensure!(!exists("m0"), "still there");
+            Ok(())
+        });
+        done.store(true, Relaxed);
+        for watcher in watchers {
+            watcher.join().map_err(|_| anyhow::anyhow!("panicked"))??;
+        }
+        made
+    })?;
+    Ok(format!("{ROUNDS} times, seen {} times", seen.into_inner()))
+}
+
+pub(crate) fn all_minors() -> Result<String> {
+    let count = || -> Result<usize> { Ok(fs::read_dir(CLASS)?.count()) };
+    let before = count()?;
+    let mut made = 0;
+    let errno = loop {
+        let errno = command(&format!("create many{made} 4096\n"))?;
+        if errno != 0 || made > 256 {
+            break errno;
+        }
+        made += 1;
+    };
+    let all = count()?;
+    for number in 0..made {
+        ensure!(command(&format!("delete many{number}\n"))? == 0, "delete many{number}");
+    }
+    ensure!(errno == Errno::BUSY.raw_os_error(), "one too many: errno {errno}");
+    ensure!(all == 256 && count()? == before, "{all} buffers");
+    drop(Created::new("m0", 4096, "")?);
+    Ok(format!("{made} more than {before}"))
 }

@@ -103,11 +103,16 @@ impl Drop for Map {
     }
 }
 
-/// Shared or private, as `flags` say.
+/// Shared or private, as `flags` say, for reading and writing.
 pub(crate) fn map_with(file: &File, len: usize, flags: MapFlags) -> io::Result<Map> {
+    map_at(file, 0, len, flags)
+}
+
+/// As `map_with`, of what is at `offset`.
+pub(crate) fn map_at(file: &File, offset: u64, len: usize, flags: MapFlags) -> io::Result<Map> {
     let prot = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new mapping, at an address that the kernel chooses.
-    let start = unsafe { mmap(ptr::null_mut(), len, prot, flags, file, 0) }?;
+    let start = unsafe { mmap(ptr::null_mut(), len, prot, flags, file, offset) }?;
     Ok(Map { start, len })
 }
 

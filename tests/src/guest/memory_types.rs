@@ -14,7 +14,7 @@ use super::{
     Pair, Tests,
     manager::Created,
     map::{Map, load_pages, map_with},
-    module::{CLASS, attribute, open},
+    module::{self, CLASS, attribute, open},
 };
 
 pub(crate) fn tests(run: &mut Tests, pairs: &[Pair]) {
@@ -27,6 +27,7 @@ pub(crate) fn tests(run: &mut Tests, pairs: &[Pair]) {
     run.test("fault 01 private mappings", || private(name));
     run.test("fault 24 first touch", || populated(name));
     run.test("large pages", large);
+    run.test("fault 06 taken away in use", module::taken_away);
 }
 
 /// By `sync_mode`; see the header.

@@ -2,17 +2,26 @@
 
 use std::{
     fs::{self, File},
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt},
+    },
     process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::{io::Errno, mm::MapFlags};
 use udmabuf::{Buffer, devices};
-use udmabuf_sys::{abi::Direction, ioctl, map::Mapping, sysfs};
+use udmabuf_sys::{
+    abi::{self, Direction},
+    ioctl,
+    map::Mapping,
+    sysfs,
+};
 
-use super::Pair;
+use super::{Pair, manager::Created, map::Map};
 
 const MODULE: &str = "/modules/u-dma-buf.ko";
 pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
@@ -52,6 +61,135 @@ pub(crate) fn failed_load() -> Result<String> {
     ensure!(!opened.unwrap_or(true), "a buffer was opened before loading failed");
     ensure!(devices()?.is_none(), "the class is still there");
     Ok(format!("{error:#}"))
+}
+
+/// fault 16: a size that 32 bits do not hold is not taken for a smaller one.
+pub(crate) fn too_large() -> Result<String> {
+    let mut errors = Vec::new();
+    for (size, why) in [
+        (1u64 << 32, "4294967296 bytes are more than this machine has"),
+        ((1 << 32) + 4096, "4294971392 bytes are more than a DMA mask of 32 bits reaches"),
+    ] {
+        let Err(error) = busybox("insmod", &[MODULE, &format!("udmabuf6={size}")]) else {
+            bail!("{size} bytes were had");
+        };
+        ensure!(devices()?.is_none(), "the class is still there");
+        // A 32-bit kernel does not even take the number.
+        ensure!(usize::BITS == 32 || log()?.contains(why), "the log does not say: {why}");
+        errors.push(error.to_string());
+    }
+    Ok(errors.join("; "))
+}
+
+/// fault 24: what is no size, mask, mode or device fails the load.
+pub(crate) fn wrong_parameters() -> Result<String> {
+    let wrong = [
+        "dma_mask_bit=11",
+        "dma_mask_bit=200",
+        "quirk_mmap_mode=0",
+        "quirk_mmap_mode=5",
+        "quirk_mmap_mode=on",
+        "bind=usb/1-1",
+        "udmabuf6_bind=platform/nobody",
+        "udmabuf5=-1",
+    ];
+    for parameter in wrong {
+        let loaded = busybox("insmod", &[MODULE, "udmabuf6=4096", parameter]);
+        ensure!(loaded.is_err(), "loaded with {parameter}");
+        ensure!(devices()?.is_none(), "{parameter}: the class is still there");
+    }
+    Ok(format!("{} refused", wrong.len()))
+}
+
+pub(crate) fn log() -> Result<String> {
+    Ok(String::from_utf8_lossy(&Command::new("dmesg").output()?.stdout).into_owned())
+}
+
+/// What each parameter does, and what is logged.
+pub(crate) fn parameters(board: &str) -> Result<String> {
+    let load = |parameters: &[&str]| busybox("insmod", [MODULE].iter().chain(parameters));
+    let is = |name: &str, file: &str, expected: &str| -> Result<()> {
+        let found = attribute(name, file)?;
+        ensure!(found == expected, "{name}: {file} is {found:?}");
+        Ok(())
+    };
+    let said = |name: &str, what: &str| -> Result<bool> {
+        Ok(log()?.lines().any(|line| line.contains(&format!("u-dma-buf {name}: {what}"))))
+    };
+
+    load(&["udmabuf5=12345", "dma_mask_bit=40", "quirk_mmap_mode=4", "info_enable=7"])?;
+    is("udmabuf5", "size", "12345\n")?;
+    is("udmabuf5", "quirk_mmap_mode", "4\n")?;
+    let mask = ioctl::device_info(open("udmabuf5")?.as_fd())?.flags & abi::DEV_INFO_DMA_MASK;
+    ensure!(mask == 40, "a mask of {mask} bits");
+    let number = fs::metadata("/dev/udmabuf5")?.rdev();
+    ensure!(rustix::fs::minor(number) == 5, "the minor number {}", rustix::fs::minor(number));
+    for line in [
+        "driver version = ".to_owned(),
+        format!("major number   = {}", rustix::fs::major(number)),
+        "minor number   = 5".to_owned(),
+        format!("phys address   = {}", attribute("udmabuf5", "phys_addr")?.trim()),
+        "buffer size    = 12345".to_owned(),
+        "dma mask bits  = 40".to_owned(),
+        "ioctl version  = 2".to_owned(),
+    ] {
+        ensure!(said("udmabuf5", &line)?, "the log does not say {line:?}");
+    }
+    ensure!(log()?.contains("u-dma-buf u-dma-buf.5: driver installed."), "not installed");
+    busybox("rmmod", &["u_dma_buf"])?;
+    ensure!(log()?.contains("u-dma-buf u-dma-buf.5: driver removed."), "not removed");
+
+    // Its own `bind` wins over that of all.
+    let bind = match super::parent::edu() {
+        Ok(edu) => format!("udmabuf4_bind=pci/{edu}"),
+        Err(_) => "udmabuf4_bind=u-dma-buf-nobody".to_owned(),
+    };
+    let loaded = load(&["udmabuf4=8192", "bind=platform/nobody", &bind, "info_enable=0"]);
+    if board == "versal" {
+        ensure!(loaded.is_err(), "loaded for nobody");
+        return Ok("size, mask, mode, log".into());
+    }
+    loaded?;
+    is("udmabuf4", "size", "8192\n")?;
+    ensure!(!said("udmabuf4", "")?, "logged with info_enable=0");
+    busybox("rmmod", &["u_dma_buf"])?;
+    ensure!(!log()?.contains("u-dma-buf u-dma-buf.4: driver removed."), "logged at removal");
+    Ok("size, mask, mode, bind, log".into())
+}
+
+/// fault 6: a buffer that is taken away while it is open and mapped is gone for
+/// whoever has it, and whoever gets its memory next is not seen by them.
+pub(crate) fn taken_away() -> Result<String> {
+    let made = Created::new("m0", 8192, "")?;
+    let file = open(made.name)?;
+    let mut map = Map::new(&file, 8192, MapFlags::empty())?;
+    map.set(0, 1);
+    let device = unbind(made.name)?;
+    ensure!(map.page(0)?.0 == "absent", "still mapped");
+    // It would be SIGBUS here; the kernel says EFAULT.
+    let (_reader, writer) = rustix::pipe::pipe()?;
+    let touched = rustix::io::write(&writer, map.for_system_calls());
+    ensure!(touched == Err(Errno::FAULT), "touched after removal: {touched:?}");
+    let fd = file.as_fd();
+    let nodev = Some(Errno::NODEV);
+    let of = |result: std::io::Result<usize>| result.err().and_then(|e| Errno::from_io_error(&e));
+    for (what, error) in [
+        ("ioctl", ioctl::size(fd).err()),
+        ("sync", ioctl::sync_value_for_cpu(fd, 64).err()),
+        ("claim", ioctl::claim(fd, false).err()),
+        ("export", ioctl::export(fd, rustix::fs::OFlags::RDWR, 0, 4096).err()),
+        ("mmap", Map::new(&file, 4096, MapFlags::empty()).err()),
+        ("read", of(file.read_at(&mut [0; 8], 0))),
+        ("write", of(file.write_at(&[0; 8], 0))),
+    ] {
+        ensure!(error == nodev, "{what}: {error:?}");
+    }
+    bind(&device)?;
+    open(made.name)?.write_all_at(&[9; 8192], 0)?;
+    ensure!(map.page(0)?.0 == "absent", "mapped again");
+    ensure!(ioctl::size(fd).err() == nodev, "the file has the new buffer");
+    drop((map, file));
+    Ok("ENODEV, EFAULT; the next one is another's".into())
 }
 
 pub(crate) fn unload(name: &str) -> Result<String> {
@@ -117,7 +255,7 @@ pub(crate) fn attributes(name: &str) -> Result<String> {
         ensure!(value == expected, "{file} is {value:?}, not {expected:?}");
     }
     let addr = attribute(name, "phys_addr")?;
-    ensure!(addr.len() == 19 && addr.starts_with("0x"), "phys_addr is {addr:?}");
+    ensure!(addr.starts_with("0x"), "phys_addr is {addr:?}");
     let info = ioctl::device_info(open(name)?.as_fd())?;
     ensure!(Some(info.dma_addr) == sysfs::number(addr.as_bytes()), "ioctl and sysfs disagree");
     ensure!(info.size == 65536, "the ioctl says {} bytes", info.size);
@@ -201,7 +339,10 @@ pub(crate) fn mapping(name: &str) -> Result<String> {
         .split_once(&format!("/dev/{name}"))
         .and_then(|(_, rest)| rest.lines().find(|line| line.starts_with("VmFlags:")))
         .context("the mapping is not in smaps")?;
-    ensure!(flags.split(' ').any(|flag| flag == "dc"), "inherited over fork: {flags}");
+    // "de": does not grow by mremap; "dd": not in a core dump.
+    for wanted in ["dc", "de", "dd"] {
+        ensure!(flags.split(' ').any(|flag| flag == wanted), "no {wanted} in {flags}");
+    }
     drop(buffer);
 
     let buffer = Buffer::open(name)?;

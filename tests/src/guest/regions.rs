@@ -3,7 +3,10 @@
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, MetadataExt},
+    },
 };
 
 use anyhow::{Result, ensure};
@@ -15,8 +18,9 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
+    existing::traced,
     map::Map,
-    module::{CLASS, attribute, bind, open, unbind},
+    module::{CLASS, attribute, bind, log, open, unbind},
 };
 
 pub(crate) fn tests(run: &mut Tests) {
@@ -24,6 +28,7 @@ pub(crate) fn tests(run: &mut Tests) {
     run.test("fault 19 a region twice", twice);
     run.test("keep-contents", kept);
     run.test("zero-between-users", zeroed_between);
+    run.test("properties", properties);
     run.test("fault 12 wrong nodes", wrong_nodes);
 }
 
@@ -115,7 +120,47 @@ fn zeroed_between() -> Result<String> {
     fs::write(format!("{CLASS}/{name}/sync_mode"), "1")?;
     open(name)?.read_exact_at(&mut back, 4093)?;
     ensure!(back == [0; 6], "the next user found {back:?}");
+
+    // Zeroed through the cache, which is emptied again for a mapping without it.
+    for user in ["first", "second", "third"] {
+        let trace = traced(|| {
+            let file = open(name)?;
+            ioctl::set_map_mode(file.as_fd(), abi::MAP_UNCACHED)?;
+            Map::new(&file, 4096, MapFlags::empty())?;
+            Ok(())
+        })?;
+        let emptied = trace.contains("u_dma_buf_empty_cache");
+        ensure!(emptied, "the {user} user's uncached mapping: the cache was not emptied: {trace}");
+    }
     Ok("zeroed after the last user".into())
+}
+
+/// Each property of a node does what it says.
+fn properties() -> Result<String> {
+    for (name, file, expected) in [
+        // Named by its minor number.
+        ("udmabuf77", "size", "65536\n"),
+        ("udmabuf77", "sync_mode", "6\n"),
+        ("udmabuf77", "sync_offset", "0x1000\n"),
+        ("udmabuf77", "sync_size", "8192\n"),
+        ("udmabuf77", "sync_direction", "2\n"),
+        ("udmabuf77", "dma_coherent", "1\n"),
+        // The last in the order on, off, auto, page.
+        ("udmabuf77", "quirk_mmap_mode", "3\n"),
+        ("udmabuf_rest", "sync_mode", "1\n"),
+        ("udmabuf_rest", "sync_offset", "0x1000\n"),
+        ("udmabuf_rest", "sync_size", "61440\n"),
+        ("udmabuf_rest", "sync_direction", "0\n"),
+        ("udmabuf_rest", "quirk_mmap_mode", "2\n"),
+    ] {
+        let found = attribute(name, file)?;
+        ensure!(found == expected, "{name}: {file} is {found:?}");
+    }
+    let number = fs::metadata("/dev/udmabuf77")?.rdev();
+    ensure!(rustix::fs::minor(number) == 77, "the minor number {}", rustix::fs::minor(number));
+    let mask = ioctl::device_info(open("udmabuf77")?.as_fd())?.flags & abi::DEV_INFO_DMA_MASK;
+    ensure!(mask == 40, "a mask of {mask} bits");
+    Ok("as the device tree says".into())
 }
 
 /// Is there a node with this name, and no buffer for it?
@@ -135,6 +180,15 @@ fn wrong_nodes() -> Result<String> {
             count += 1;
         }
     }
-    ensure!(count >= 10, "{count} nodes");
+    let log = log()?;
+    for why in [
+        "has no 2097152 contiguous bytes left",
+        "property dma-mask: 200 is not in 12...64",
+        "minor number 7 is taken",
+        "the name udmabuf7 is taken",
+    ] {
+        ensure!(log.contains(why), "the log does not say: {why}");
+    }
+    ensure!(count >= 35, "{count} nodes");
     Ok(format!("{count} refused, twice"))
 }

@@ -21,8 +21,9 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
+    existing::traced,
     manager::Created,
-    module::{CLASS, open},
+    module::{CLASS, open, unbind},
     raw,
 };
 
@@ -32,6 +33,7 @@ const FOR_DEVICE: u32 = 3;
 pub(crate) fn tests(run: &mut Tests, name: &str) {
     ioctls(run, name);
     run.test("fault 23 a long sync", long_sync);
+    run.test("removed in the middle of a sync", removed);
 }
 
 /// Which a program of another word size makes, too.
@@ -99,32 +101,36 @@ fn observed(name: &str) -> Result<String> {
     let counter = |file: &str| -> Result<u64> {
         Ok(fs::read_to_string(format!("{CLASS}/{name}/counters/{file}"))?.trim().parse()?)
     };
-    let trace = "/sys/kernel/debug/tracing";
-    fs::write(format!("{trace}/events/u_dma_buf/enable"), "1").context("trace events")?;
     let files = ["ranges_for_device", "bytes_for_device", "ranges_for_cpu", "bytes_for_cpu"];
     let before = files.map(counter);
-    let file = open(name)?;
-    let fd = file.as_fd();
-    ioctl::claim_range(fd, 4096, 8192, false)?;
-    let ranges = [range(4096, 128, FOR_DEVICE, 1), range(8192, 64, FOR_DEVICE, 2)];
-    ioctl::sync_batch(fd, &ranges)?;
-    let seen = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
-    for line in ["claimed:\t0x1000 8192\n", "at-device:\t192\n"] {
-        ensure!(seen.contains(line), "no {line:?} in fdinfo: {seen:?}");
-    }
-    ioctl::sync_batch(fd, &[range(4096, 8192, FOR_CPU, 0)])?;
+    let trace = traced(|| {
+        let file = open(name)?;
+        let fd = file.as_fd();
+        ioctl::claim_range(fd, 4096, 8192, false)?;
+        let ranges = [range(4096, 128, FOR_DEVICE, 1), range(8192, 64, FOR_DEVICE, 2)];
+        ioctl::sync_batch(fd, &ranges)?;
+        let seen = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+        for line in ["claimed:\t0x1000 8192\n", "at-device:\t192\n"] {
+            ensure!(seen.contains(line), "no {line:?} in fdinfo: {seen:?}");
+        }
+        ioctl::sync_batch(fd, &[range(4096, 8192, FOR_CPU, 0)])?;
+        Ok(())
+    })?;
     for ((file, before), more) in files.iter().zip(before).zip([2, 192, 1, 8192]) {
         let (before, after) = (before?, counter(file)?);
         ensure!(after - before == more, "{file} went from {before} to {after}");
     }
-    fs::write(format!("{trace}/events/u_dma_buf/enable"), "0")?;
-    let traced = fs::read_to_string(format!("{trace}/trace"))?;
     for event in [
         "u_dma_buf_claim: minor=0 offset=0x1000 size=8192 how=0",
         "u_dma_buf_sync_for_device: minor=0 offset=0x2000 size=64 how=2",
         "u_dma_buf_sync_for_cpu: minor=0 offset=0x1000 size=8192 how=0",
     ] {
-        ensure!(traced.contains(event), "no {event:?} in the trace");
+        ensure!(trace.contains(event), "no {event:?} in the trace");
+    }
+    let life = traced(|| Created::new("traced", 4096, "").map(drop))?;
+    for event in ["u_dma_buf_create: minor=", "u_dma_buf_remove: minor="] {
+        let line = life.lines().find(|line| line.contains(event)).context(event)?;
+        ensure!(line.contains(" size=4096 addr=0x"), "{line}");
     }
     Ok("right".into())
 }
@@ -242,6 +248,32 @@ pub(crate) fn endless(name: &str) -> ExitCode {
     let many = vec![range(0, LARGE, FOR_DEVICE, 0); 4096];
     while ioctl::sync_batch(file.as_fd(), &many).is_ok() {}
     ExitCode::FAILURE
+}
+
+/// Who syncs while the buffer is taken away ends, soon and with ENODEV.
+fn removed() -> Result<String> {
+    let large = Created::new("large", LARGE, "")?;
+    let file = open(large.name)?;
+    let many = vec![range(0, LARGE, FOR_DEVICE, 0); 4096];
+    let started = Instant::now();
+    let (result, took) = thread::scope(|scope| {
+        let syncer = scope.spawn(|| {
+            loop {
+                if let Err(error) = ioctl::sync_batch(file.as_fd(), &many) {
+                    break error;
+                }
+            }
+        });
+        thread::sleep(Duration::from_millis(50));
+        let started = Instant::now();
+        let unbound = unbind(large.name);
+        let took = started.elapsed();
+        anyhow::Ok((syncer.join().map_err(|_| anyhow::anyhow!("panicked"))?, unbound.map(|_| took)))
+    })
+    .and_then(|(error, took)| Ok((error, took?)))?;
+    ensure!(result == Errno::NODEV, "the sync ended with {result}");
+    ensure!(took < Duration::from_secs(5), "the removal took {took:?}");
+    Ok(format!("removed in {took:?}, over after {:?}", started.elapsed()))
 }
 
 fn arguments(name: &str) -> Result<String> {
