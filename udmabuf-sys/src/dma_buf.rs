@@ -82,6 +82,18 @@ fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
 
 /// Makes a dma-buf of `len` bytes from a heap (a file in [`HEAPS`]).
 ///
+/// ```no_run
+/// use std::{fs::File, os::fd::AsFd};
+/// use udmabuf_sys::dma_buf;
+///
+/// let heap = File::options().read(true).write(true).open("/dev/dma_heap/system")?;
+/// let frame = dma_buf::allocate(heap.as_fd(), 1 << 20)?;
+/// dma_buf::begin_cpu_access(frame.as_fd())?;
+/// // read and write its mapping
+/// dma_buf::end_cpu_access(frame.as_fd())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// `INVAL`: a length of 0. `NOMEM`. `NOTTY`: not a heap.
 pub fn allocate(heap: BorrowedFd<'_>, len: u64) -> Result<OwnedFd> {

@@ -140,6 +140,21 @@ pub fn export(fd: BorrowedFd<'_>, flags: OFlags, offset: u64, size: u64) -> Resu
 
 /// Syncs many ranges, in order; all are checked before the first is done.
 ///
+/// ```no_run
+/// use std::{fs::File, os::fd::AsFd};
+/// use udmabuf_sys::{abi::{self, Direction, SyncRange}, ioctl};
+///
+/// let file = File::options().read(true).write(true).open("/dev/udmabuf0")?;
+/// let range = |offset, command, direction: Direction| {
+///     SyncRange { offset, size: 4096, command: command as u32, direction: direction as u32 }
+/// };
+/// ioctl::sync_batch(file.as_fd(), &[
+///     range(0, abi::SYNC_FOR_DEVICE, Direction::ToDevice),
+///     range(4096, abi::SYNC_FOR_CPU, Direction::FromDevice),
+/// ])?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// `INVAL`: an unknown command or direction, more than [`abi::SYNC_BATCH_MAX`]
 /// ranges, or one that is not inside the buffer. `BUSY`: another file has

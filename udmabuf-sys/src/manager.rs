@@ -92,6 +92,17 @@ impl Command {
 /// Creates the buffer `/dev/<name>` of `size` bytes, through [`PATH`] open for
 /// writing.
 ///
+/// ```no_run
+/// use std::{fs::File, os::fd::AsFd};
+/// use udmabuf_sys::manager::{self, Options};
+///
+/// let manager = File::options().write(true).open(manager::PATH)?;
+/// let options = Options { dma_mask: Some(40), ..Options::default() };
+/// manager::create(manager.as_fd(), "camera", 8 << 20, options)?;
+/// manager::delete(manager.as_fd(), "camera")?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// `INVAL`: a bad name, no such parent, a size of 0. `BUSY` or `EXIST`: the name
 /// is taken, or all minor numbers are. `NOMEM`.

@@ -14,6 +14,16 @@ use crate::abi::Lent;
 /// It gives a pointer and no reference: who may access the bytes, and when, is
 /// for the crate above to know.
 ///
+/// ```no_run
+/// use std::{fs::File, os::fd::AsFd};
+/// use udmabuf_sys::map::Mapping;
+///
+/// let file = File::options().read(true).write(true).open("/dev/udmabuf0")?;
+/// let mapping = Mapping::new(file.as_fd(), 4096)?;
+/// println!("{} bytes at {:p}", mapping.len(), mapping.start());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Invariants
 /// [`Mapping::start`] is page-aligned and valid for reads and writes of
 /// [`Mapping::len`] bytes while `self` lives.

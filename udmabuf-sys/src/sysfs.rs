@@ -17,6 +17,18 @@ pub const ATTRIBUTE_MAX: usize = 64;
 /// Calls `visit` with the name of each buffer and says whether a driver is
 /// loaded at all.
 ///
+/// ```
+/// use udmabuf_sys::sysfs;
+///
+/// let loaded = sysfs::for_each_device(|name| {
+///     if let Ok(bytes) = sysfs::attribute(name, "size", sysfs::number) {
+///         println!("{name}: {bytes} bytes");
+///     }
+/// })?;
+/// println!("a driver is loaded: {loaded}");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// What opening or reading the directory gives, except that a missing one is
 /// no error.
@@ -66,6 +78,13 @@ pub fn attribute<T>(name: &str, attribute: &str, parse: impl Fn(&[u8]) -> Option
 
 /// A number as the module prints it: decimal, or hexadecimal after `0x`, with
 /// at most one newline at the end.
+///
+/// ```
+/// use udmabuf_sys::sysfs::number;
+///
+/// assert_eq!(number(b"0x000000005c000000\n"), Some(0x5c00_0000));
+/// assert_eq!(number(b"4 KiB"), None);
+/// ```
 #[must_use]
 pub fn number(text: &[u8]) -> Option<u64> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);

@@ -9,6 +9,18 @@ use crate::Error;
 ///
 /// It is turned into numbers only by functions that check that the whole range
 /// can be reached through the registers they are meant for.
+///
+/// ```
+/// let buffer = udmabuf::emulator::Emulator::new().buffer(4096).into_device()?;
+/// let addr = buffer.dma_addr();
+/// let descriptor = addr.to_u64(); // 64 bits
+/// let register = addr.to_u32()?; // an error if any of the bytes is beyond 32 bits
+/// let (low, high) = addr.to_words(40)?; // two registers, 40 address lines
+/// assert_eq!((u64::from(register), low, high), (descriptor, register, 0));
+/// assert_eq!(addr.offset(1024)?.len(), 3072);
+/// assert!(addr.to_words(16).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DmaAddr {
     first: u64,

@@ -23,6 +23,24 @@ use crate::{
 /// nothing, and makes no system call where the device is coherent, nor on arm64
 /// with this project's kernel module.
 ///
+/// ```
+/// use udmabuf::{Buffer, FromDevice};
+///
+/// # let emulator = udmabuf::emulator::Emulator::new();
+/// # let buffer = emulator.buffer(8192);
+/// // On a board: Buffer::open("udmabuf0")?
+/// let (front, back) = buffer.for_direction::<FromDevice>().split_at(4096)?;
+/// assert_eq!((front.offset(), back.offset()), (0, 4096));
+/// assert_eq!((back.len(), back.part_alignment()), (4096, 64));
+/// assert_eq!(front.name(), back.name());
+/// assert!(!front.is_coherent());
+///
+/// let back = back.into_device()?;
+/// let frame = back.dma_addr_of(1024..2048)?; // all that the device is to access
+/// assert_eq!(frame.to_u64(), back.dma_addr().to_u64() + 1024);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Invariants
 /// 1. A reference to the bytes exists only while `O` is [`CpuOwned`] and
 ///    borrows the buffer: every handover takes `self`.
@@ -62,6 +80,21 @@ impl Buffer {
     }
 
     /// Opens a buffer whose last user ended while a device owned it.
+    ///
+    /// ```no_run
+    /// use udmabuf::{Buffer, Error};
+    ///
+    /// let buffer = match Buffer::open("udmabuf0") {
+    ///     Err(Error::StillDeviceOwned { .. }) => {
+    ///         // Reset the engine here.
+    ///         // SAFETY: the engine was reset.
+    ///         unsafe { Buffer::recover("udmabuf0") }?
+    ///     }
+    ///     buffer => buffer?,
+    /// };
+    /// # drop(buffer);
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Safety
     /// No device accesses the buffer any more: the engine was reset or stopped
@@ -277,6 +310,14 @@ impl<D: Direction, M: CacheMode> Buffer<DeviceOwned, D, M> {
 impl<D: Direction, M: CacheMode> Buffer<Shared, D, M> {
     /// Everything that the CPU wrote comes before whatever it does next: before
     /// a doorbell, or before the word that gives a descriptor to the device.
+    ///
+    /// ```
+    /// # let mut ring = udmabuf::emulator::Emulator::new().coherent().buffer(4096).into_shared()?;
+    /// ring.write(64, 1500_u32)?; // what the descriptor says
+    /// ring.publish();
+    /// ring.write(0, 1_u32)?; // that it is there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn publish(&self) {
         if M::COMBINES {
@@ -287,6 +328,17 @@ impl<D: Direction, M: CacheMode> Buffer<Shared, D, M> {
 
     /// Everything that the CPU reads next comes after what it read last: after
     /// a status, or after the word that gives a descriptor back.
+    ///
+    /// ```
+    /// # let mut ring = udmabuf::emulator::Emulator::new().coherent().buffer(4096).into_shared()?;
+    /// # ring.write(0, 1_u32)?;
+    /// if ring.read::<u32>(0)? != 0 {
+    ///     ring.observe(); // the device is done: what it wrote before is there
+    ///     let len: u32 = ring.read(64)?;
+    ///     # assert_eq!(len, 0);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn observe(&self) {
         barrier::after_device();

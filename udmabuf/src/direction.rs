@@ -15,6 +15,18 @@ pub enum FromDevice {}
 pub enum Bidirectional {}
 
 /// A direction of transfer.
+///
+/// ```
+/// use udmabuf::{Bidirectional, FromDevice, ToDevice, emulator::Emulator};
+///
+/// let buffer = Emulator::new().buffer(64); // Bidirectional
+/// let mut source = buffer.for_direction::<ToDevice>();
+/// source.as_mut_slice().fill(1);
+/// let destination = source.for_direction::<FromDevice>(); // the CPU reads it only
+/// assert_eq!(destination.as_slice(), [1; 64]);
+/// let both = destination.for_direction::<Bidirectional>();
+/// # drop(both);
+/// ```
 pub trait Direction: sealed::Direction {}
 impl Direction for ToDevice {}
 impl Direction for FromDevice {}

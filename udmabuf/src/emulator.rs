@@ -89,6 +89,26 @@ pub(crate) use region::Tap;
 use crate::{Bidirectional, Buffer, CpuOwned, Direction, Error, Mapped, memory::Memory};
 
 /// Makes emulated buffers, all on one bus.
+///
+/// ```
+/// use udmabuf::{Uncached, emulator::Emulator};
+///
+/// let emulator = Emulator::new().with_cache_line(128).with_adversary_seed(1);
+/// assert_eq!(emulator.buffer(4096).part_alignment(), 128);
+/// assert!(emulator.clone().coherent().buffer(4096).is_coherent());
+/// let registers_in_memory = emulator.buffer_mapped::<Uncached>(4096);
+///
+/// // What a driver without the sync for the device would send.
+/// let broken = Emulator::new().without_sync_for_device();
+/// let mut buffer = broken.buffer(64);
+/// buffer.as_mut_slice().fill(1);
+/// let buffer = buffer.into_device()?;
+/// let mut sent = [9; 64];
+/// broken.bus().read(buffer.dma_addr().to_u64(), &mut sent)?;
+/// assert_eq!(sent, [0; 64]); // not what the CPU wrote
+/// # drop(registers_in_memory);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Emulator {
     bus: Bus,

@@ -5,6 +5,17 @@ use std::{fmt, io, path::PathBuf};
 use crate::DmaAddr;
 
 /// Why an operation on a buffer failed.
+///
+/// ```
+/// use udmabuf::{Buffer, Error};
+///
+/// match Buffer::open("camera") {
+///     Err(Error::NotFound { cure, .. }) => println!("no camera: {cure}"),
+///     Err(Error::Busy { .. }) => println!("another program has it"),
+///     Err(error) => println!("{error}: {:?}", std::error::Error::source(&error)),
+///     Ok(buffer) => println!("{} bytes", buffer.len()),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -148,6 +159,16 @@ impl Error {
 
 /// An operation that was to consume `value` failed, and here it is back,
 /// unchanged.
+///
+/// ```
+/// use udmabuf::emulator::Emulator;
+///
+/// let refused = Emulator::new().buffer(4096).split_at(100).unwrap_err();
+/// println!("{}", refused.error); // inside a cache line; the next good offset is 128
+/// let (front, back) = refused.value.split_at(128)?; // the same buffer
+/// # assert_eq!(front.len() + back.len(), 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Handoff<T, E = Error> {
     /// Why it failed.
     pub error: E,

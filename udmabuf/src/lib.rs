@@ -37,6 +37,27 @@
 //! | have no hardware | [`emulator`]: buffers in which a missing sync shows |
 //! | know what does not compile | [`promises`] |
 //!
+//! # The first driver
+//! 1. Without hardware: an [`Engine`] whose device is a function on the
+//!    [emulated bus](emulator::Bus), as in its example, in a [`Slot`].
+//! 2. A safe function around [`Slot::start`], which takes device-owned buffers in
+//!    the directions that the device needs and returns the [`Transfer`].
+//! 3. A test, on an [`Emulator`](emulator::Emulator) with an adversary:
+//!    the bytes are right under every seed, the device
+//!    [tried nothing that it must not](emulator::Emulator::violations), and
+//!    [syncs that fail](emulator::SyncFault) leave the driver usable.
+//! 4. The registers and the interrupt, with the crate `udmabuf-uio`, in place of
+//!    that function: the emulator's devices have both, so the test stays.
+//! 5. On a board, [`Buffer::open`] in place of
+//!    [`Emulator::buffer`](emulator::Emulator::buffer), and nothing else changes.
+//!
+//! # Other drivers than this project's
+//! The existing `u-dma-buf` from 5.0 on has no claims, so
+//! [`open_unclaimed`](OpenOptions::open_unclaimed) takes a promise instead; where
+//! a handover takes a system call, it takes one for each part, and what a program
+//! that died had lent is forgotten. Older ones, and their predecessor in
+//! `/sys/class/udmabuf`, are [listed](devices) and not opened.
+//!
 //! # What a handover costs
 //! On a coherent device, and in a mapping without cache, a barrier. On arm64, with
 //! this project's kernel module, the cache instructions for the lines of the part:

@@ -2,27 +2,40 @@
 
 /// Through the CPU's cache, which a handover cleans or invalidates where the
 /// hardware does not: the default, and the fastest for the CPU.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Cached {}
 
 /// Past the cache; stores are combined into bursts. Writing a whole buffer is
 /// fast, reading it slow. Ordinary memory in all else, so it gives slices.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum WriteCombined {}
 
 /// Past the cache, each access as it is. On arm64 this is Device memory, on
 /// which an unaligned access, or a `memset` that uses `DC ZVA`, ends the process
 /// with SIGBUS: no slices and views, but [access by value](crate::Buffer#access-by-value).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Uncached {}
 
 /// A dma-buf of another driver, cached as that driver likes and synced through
 /// it. Its bus address is for the kernel drivers that attach it, so there is
 /// a descriptor instead.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Foreign {}
 
 /// How a buffer is mapped.
+///
+/// ```
+/// use udmabuf::{Buffer, Uncached, WriteCombined, emulator::Emulator};
+///
+/// // On a board: OpenOptions::new().write_combined().open("udmabuf0")?
+/// let mut frame = Emulator::new().buffer_mapped::<WriteCombined>(4096);
+/// frame.as_mut_slice().fill(0xff);
+///
+/// // On a board: OpenOptions::new().uncached().open("udmabuf0")?
+/// let mut words = Emulator::new().buffer_mapped::<Uncached>(4096);
+/// words.write(8, 0xffff_ffff_u32)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait CacheMode: sealed::Mode {}
 impl CacheMode for Cached {}
 impl CacheMode for WriteCombined {}

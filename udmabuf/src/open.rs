@@ -72,6 +72,14 @@ impl<M: Mapped> OpenOptions<M> {
     }
 
     /// Maps the buffer in mode `N`, for code that is generic over it.
+    ///
+    /// ```no_run
+    /// use udmabuf::{Buffer, CpuOwned, Bidirectional, Error, Mapped, OpenOptions};
+    ///
+    /// fn open_frame<M: Mapped>() -> Result<Buffer<CpuOwned, Bidirectional, M>, Error> {
+    ///     OpenOptions::new().expect_size(1 << 20).mapped().open("udmabuf0")
+    /// }
+    /// ```
     #[must_use]
     pub fn mapped<N: Mapped>(self) -> OpenOptions<N> {
         let Self { expected_size, own_maintenance, .. } = self;
@@ -103,6 +111,15 @@ impl<M: Mapped> OpenOptions<M> {
     /// has no claims. A lock (`flock`) keeps out other programs that open it
     /// like this, and no others. Nor does that driver remember what a program
     /// had given to a device when it died.
+    ///
+    /// ```no_run
+    /// use udmabuf::OpenOptions;
+    ///
+    /// // SAFETY: this board runs nothing else that uses it.
+    /// let buffer = unsafe { OpenOptions::new().open_unclaimed("udmabuf0") }?;
+    /// # drop(buffer);
+    /// # Ok::<(), udmabuf::Error>(())
+    /// ```
     ///
     /// # Safety
     /// Nobody else accesses the buffer as long as the returned one, or a part of

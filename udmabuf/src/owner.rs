@@ -25,6 +25,19 @@ pub enum DeviceOwned {}
 pub enum Shared {}
 
 /// An owner of a buffer.
+///
+/// ```
+/// use udmabuf::{Buffer, CpuOwned, DeviceOwned, Handoff};
+///
+/// // A function says whose buffer it takes, and whose it returns.
+/// fn clear_and_lend(mut buffer: Buffer<CpuOwned>) -> Result<Buffer<DeviceOwned>, Handoff<Buffer>> {
+///     buffer.as_mut_slice().fill(0);
+///     buffer.into_device()
+/// }
+/// # let lent = clear_and_lend(udmabuf::emulator::Emulator::new().buffer(64))?;
+/// # assert_eq!(lent.len(), 64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Owner: sealed::Hold {}
 impl Owner for CpuOwned {}
 impl Owner for DeviceOwned {}

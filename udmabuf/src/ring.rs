@@ -221,6 +221,17 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
 
     /// The part that is submitted next, to be filled; `None` while the device has
     /// all of them.
+    ///
+    /// ```no_run
+    /// # use udmabuf::{Ring, Stream, ToDevice, Cached};
+    /// # fn send<E: Stream>(mut ring: Ring<E, ToDevice, Cached>) -> Result<(), Box<dyn std::error::Error>> {
+    /// while let Some(frame) = ring.next_mut() {
+    ///     frame.as_mut_slice().fill(0);
+    ///     ring.submit()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn next_mut(&mut self) -> Option<&mut Buffer<CpuOwned, D, M>> {
         match self.next_place() {
             Some(Place::Cpu(part)) => Some(part),

@@ -30,6 +30,24 @@ pub struct Transfer<E: Engine, P: Parts> {
 }
 
 /// Why a transfer did not give its buffers back, or gave them back unfinished.
+///
+/// ```
+/// use std::time::Duration;
+/// use udmabuf::{Buffer, Engine, Transfer, WaitError, DeviceOwned};
+///
+/// /// The buffer, filled or, after a second, as far as it was.
+/// fn finish<E: Engine>(transfer: Transfer<E, Buffer<DeviceOwned>>) -> Option<Buffer> {
+///     match transfer.wait(Duration::from_secs(1)) {
+///         Ok(buffer) => Some(buffer),
+///         Err(WaitError::Timeout { transfer, .. }) => transfer.stop().ok(),
+///         Err(WaitError::Failed { error, buffers }) => {
+///             eprintln!("the device gave up: {error}");
+///             Some(buffers)
+///         }
+///         Err(_) => None, // dropping it stops the engine, or keeps the buffer
+///     }
+/// }
+/// ```
 pub enum WaitError<E: Engine, P: Parts> {
     /// It is still running.
     Timeout {

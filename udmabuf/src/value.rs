@@ -90,6 +90,15 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
 
     /// Copies from the buffer, starting at `offset` bytes, into all of `into`.
     ///
+    /// ```
+    /// let mut buffer = udmabuf::emulator::Emulator::new().buffer(4096);
+    /// buffer.fill(3..5, 0x5a)?;
+    /// let mut bytes = [0; 4];
+    /// buffer.copy_to(2, &mut bytes)?;
+    /// assert_eq!(bytes, [0, 0x5a, 0x5a, 0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OutOfRange`]
     pub fn copy_to(&self, offset: usize, into: &mut [u8]) -> Result<(), Error>
@@ -186,6 +195,15 @@ unsafe fn load<T: FromBytes + IntoBytes>(from: NonNull<T>) -> T {
 }
 
 /// Values of a buffer, each read when it is asked for.
+///
+/// ```
+/// let mut buffer = udmabuf::emulator::Emulator::new().buffer(4096);
+/// buffer.write(68, 7_u32)?;
+/// let words = buffer.values::<u32>(64, 4)?;
+/// assert_eq!((words.len(), words.get(1), words.get(4)), (4, Some(7), None));
+/// assert_eq!(words.iter().sum::<u32>(), 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Invariants
 /// As long as the buffer is borrowed, `count` values from `start` on are valid

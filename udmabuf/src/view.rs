@@ -218,6 +218,14 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
 
     /// `count` values of `T` from `offset` bytes on, to write.
     ///
+    /// ```
+    /// let mut buffer = udmabuf::emulator::Emulator::new().buffer(4096);
+    /// buffer.slice_of_mut::<u32>(64, 16)?.fill(7);
+    /// assert_eq!(buffer.slice_of::<u32>(64, 16)?, [7; 16]);
+    /// assert!(buffer.slice_of::<u32>(64, 1024).is_err()); // not inside the buffer
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::OutOfRange`], [`Error::Misaligned`]
     #[inline]

@@ -5,7 +5,7 @@
 
 use udmabuf::{
     Bidirectional, Buffer, CpuOwned, DeviceOwned, Direction, Error, FromDevice, ToDevice,
-    emulator::{Bus, BusError, Emulator},
+    emulator::{Bus, BusError, Emulator, SyncFault},
 };
 
 const LEN: usize = 10_000; // neither whole pages nor whole cache lines
@@ -147,4 +147,35 @@ fn a_buffer_of_no_module_says_what_would_help() {
         let Err(error) = Buffer::open(name) else { panic!("{name:?} was opened") };
         assert!(error.to_string().contains(said), "{error}");
     }
+}
+
+#[test]
+fn errors_say_what_was_tried_on_what() {
+    fn says<T, E: std::error::Error>(result: Result<T, E>, parts: &[&str]) {
+        let Err(error) = result else { panic!("no error with {parts:?}") };
+        let message = error.to_string();
+        for part in parts {
+            assert!(message.contains(part), "no {part:?} in {message:?}");
+        }
+    }
+
+    let emulator = Emulator::new();
+    let mut buffer = emulator.buffer(4096);
+    let name = buffer.name().to_owned();
+    says(buffer.view::<u32>(4094), &["4 bytes", "offset 4094", "4096 bytes"]);
+    says(buffer.view::<u32>(2), &["offset 2", "multiple of 4"]);
+    buffer.as_mut_slice()[7] = 2;
+    says(buffer.try_view::<bool>(7), &["offset 7", "bool"]);
+    says(Buffer::from_heap("no-such-heap", 1), &["open", "/dev/dma_heap/no-such-heap"]);
+
+    emulator.inject(SyncFault::all().times(1));
+    says(buffer.into_device(), &["sync for the device", &name, "0x1000 bytes"]);
+    says(emulator.buffer(4096).split_at(100), &["offset 100", "64 bytes", "offset is 128"]);
+    let (front, back) = emulator.buffer(4096).split_at(1024).unwrap();
+    says(back.join(front), &["[0x0, 1024 bytes]", "[0x400, 3072 bytes]"]);
+
+    let lent = give(emulator.buffer(4096));
+    let addr = lent.dma_addr().to_string();
+    says(lent.dma_addr().to_words(16), &["4096 bytes", &addr, "16 bits"]);
+    says(lent.export(), &["emulated", "only a buffer of the kernel module"]);
 }

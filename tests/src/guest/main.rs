@@ -17,6 +17,7 @@ mod manager;
 mod map;
 mod memory_types;
 mod module;
+mod other_drivers;
 mod ownership;
 mod parent;
 mod pinned;
@@ -119,7 +120,8 @@ fn all(run: &mut Tests, board: &str) {
         parent::tests(run, board, PAIR);
     }
 
-    sdk::tests(run, PAIR[0], (board != "x86_64").then_some(COHERENT_PAIR));
+    sdk::tests(run, board, PAIR[0], (board != "x86_64").then_some(COHERENT_PAIR));
+    other_drivers::tests(run, &pairs.iter().map(|pair| pair[0]).collect::<Vec<_>>());
 
     match board {
         "versal" => {

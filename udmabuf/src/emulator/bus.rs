@@ -18,6 +18,25 @@ const PAGE: u64 = crate::memory::ALIGN as u64;
 /// What a device model masters: reads and writes by bus address.
 ///
 /// Clones are the same bus, and equal; two emulators' are not.
+///
+/// ```
+/// use udmabuf::emulator::{BusError, Emulator};
+///
+/// let emulator = Emulator::new();
+/// let bus = emulator.bus();
+/// let buffer = emulator.buffer(64).into_device()?;
+/// let addr = buffer.dma_addr().to_u64();
+/// bus.write(addr, &[7])?;
+/// let mut byte = [0];
+/// bus.read(addr, &mut byte)?;
+/// assert_eq!(byte, [7]);
+///
+/// // SAFETY: the device, this program, is done.
+/// let buffer = unsafe { buffer.into_cpu() }?;
+/// assert_eq!(bus.write(addr, &[8]), Err(BusError::CpuOwned { addr, len: 1 }));
+/// assert_eq!(buffer.as_slice()[0], 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Bus(Arc<Shared>);
 

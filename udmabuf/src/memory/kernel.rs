@@ -89,8 +89,14 @@ impl Kernel {
         let is_cached = opening.map_mode == abi::MAP_CACHED;
         let file = open_file(name, !is_cached)?;
         exclude_others(name, &file, opening.exclusive)?;
-        let info = ioctl::device_info(file.as_fd())
-            .map_err(|errno| Error::os(name, "ioctl GET_DEV_INFO", errno))?;
+        let info = ioctl::device_info(file.as_fd()).map_err(|errno| match errno {
+            Errno::NOTTY => Error::Unsupported {
+                name: name.into(),
+                what: "not a DMA buffer, or one of a driver older than 5.0, which has no ioctls; \
+                       load the u-dma-buf.ko of this project",
+            },
+            errno => Error::os(name, "ioctl GET_DEV_INFO", errno),
+        })?;
         if let Some(expected) = opening.expected_size.filter(|&expected| expected != info.size) {
             return Err(Error::WrongSize { name: name.into(), expected, size: info.size });
         }
@@ -194,7 +200,13 @@ impl Kernel {
         direction: Kind,
     ) -> Result<(), Error> {
         ioctl::sync_for_device(self.file.as_fd(), direction, offset as u64, len as u64).map_err(
-            |errno| Error::os(name, format!("sync for the device ({len:#x} bytes)"), errno),
+            |errno| {
+                Error::os(
+                    name,
+                    format!("sync for the device ({len:#x} bytes at {offset:#x})"),
+                    errno,
+                )
+            },
         )
     }
 
@@ -205,8 +217,11 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64)
-            .map_err(|errno| Error::os(name, format!("sync for the CPU ({len:#x} bytes)"), errno))
+        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64).map_err(
+            |errno| {
+                Error::os(name, format!("sync for the CPU ({len:#x} bytes at {offset:#x})"), errno)
+            },
+        )
     }
 
     pub(crate) fn export(&self, name: &str, offset: usize, len: usize) -> Result<OwnedFd, Error> {
