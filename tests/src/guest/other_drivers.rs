@@ -34,7 +34,7 @@ fn in_thread(test: impl FnOnce() -> Result<String> + Send) -> Result<String> {
 
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
 const IOCTL: u32 = 29;
-#[cfg(target_arch = "arm")]
+#[cfg(any(target_arch = "arm", target_arch = "x86"))]
 const IOCTL: u32 = 54;
 #[cfg(target_arch = "x86_64")]
 const IOCTL: u32 = 16;
