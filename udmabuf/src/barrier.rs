@@ -1,4 +1,4 @@
-//! The memory barriers of a handover, the only ones in the project.
+//! The memory barriers of a handover; registers have theirs in `udmabuf-uio`.
 //!
 //! Rust's `fence` orders between CPUs (`dmb ish` on arm64); a DMA master sits
 //! outside that domain, so the instructions are named here. They order ordinary
