@@ -129,6 +129,10 @@ fn all(run: &mut Tests, board: &str) {
             run.test("zdma copies", || zdma::copies(PAIR));
             run.test("zdma refusals", || zdma::refusals(PAIR));
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
+            run.test("program stream, zdma", || {
+                let command = "stream zdma --part=8192 --in-flight=6 --count=500";
+                programs::says(command, "500 parts, 4096000 bytes")
+            });
         }
         // Here edu reaches only what is made for it: `parent`.
         "arm64-smmu" => {}
@@ -149,9 +153,16 @@ fn all(run: &mut Tests, board: &str) {
             run.test("program edu", || {
                 programs::says("edu --32-bits", "65536 bytes there and back")
             });
+            // 200 ms for each part.
+            run.test("program stream, edu", || {
+                programs::says("stream edu --in-flight=3 --count=6", "6 parts, 12288 bytes")
+            });
         }
     }
 
+    run.test("program stream", || {
+        programs::says("stream adversary --engines=2 --count=50", "50 parts, 102400 bytes")
+    });
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
 }
