@@ -9,30 +9,37 @@
 use std::{
     io::{IsTerminal, Write, stderr},
     str::FromStr,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use udmabuf::{Buffer, CpuOwned, Direction, emulator::Emulator};
+use udmabuf::{Buffer, CpuOwned, Direction, OpenOptions, emulator::Emulator};
 use udmabuf_examples::{
     edu::Edu,
-    loopback::Loopback,
+    loopback::{self, Loopback},
     stream::{Copying, EduLane, Lane, Part, Plan, Summary, Until, run},
     zdma::Zdma,
 };
+use udmabuf_uio::emulator::Faults;
 
 const USAGE: &str = "\
 usage: stream [ENGINE] [--OPTION=VALUE]...
 engines:
   emulated       (the default) models of a copy engine, and emulated buffers
   adversary      the same under the most hostile cache that hardware can have
-  zdma           channels of a Zynq UltraScale+ or Versal, udmabuf0, udmabuf1
-  edu            QEMU's PCI device with `dma_mask=0xffffffff`, the same buffers
+  zdma           channels of a Zynq UltraScale+ or Versal
+  edu            QEMU's PCI device with `dma_mask=0xffffffff`
 options:
+  --maintenance  of the cache, `own` or `kernel`; own, where that is enough
   --part         bytes of a part, a multiple of the cache's line; 2048
   --in-flight    parts that go round; 8
   --engines      how many of them at once; 1
   --name         of the UIO device; dma
+  --from         the buffer that is sent; udmabuf0
+  --to           the buffer that receives; udmabuf1
+  --delay        microseconds that an emulated engine takes beside copying; 0
   --count        parts to send; 1000
   --seconds      how long to send, instead
   --seed         of the bytes that are sent; the time";
@@ -45,9 +52,13 @@ const PROGRESS: Duration = Duration::from_millis(500);
 struct Options {
     engine: String,
     name: String,
+    from: String,
+    to: String,
+    open: OpenOptions,
     part: usize,
     in_flight: usize,
     engines: usize,
+    delay: Duration,
     plan: Plan,
 }
 
@@ -55,16 +66,32 @@ impl Options {
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let seed = u64::from(now.subsec_nanos());
-        let plan = Plan { until: Until::Parts(1000), seed };
-        let (engine, name) = ("emulated".into(), "dma".into());
-        let mut options = Self { engine, name, part: 2048, in_flight: 8, engines: 1, plan };
+        let mut options = Self {
+            engine: "emulated".into(),
+            name: "dma".into(),
+            from: "udmabuf0".into(),
+            to: "udmabuf1".into(),
+            open: OpenOptions::new(),
+            part: 2048,
+            in_flight: 8,
+            engines: 1,
+            delay: Duration::ZERO,
+            plan: Plan { until: Until::Parts(1000), seed },
+        };
         for argument in arguments {
             let (option, value) = argument.split_once('=').unwrap_or((&argument, ""));
             match option {
+                "--maintenance" if value == "own" => options.open = OpenOptions::new(),
+                "--maintenance" if value == "kernel" => {
+                    options.open = OpenOptions::new().with_kernel_cache_maintenance();
+                }
                 "--part" => options.part = number(option, value)?,
                 "--in-flight" => options.in_flight = number(option, value)?,
                 "--engines" => options.engines = number(option, value)?,
                 "--name" => options.name = value.into(),
+                "--from" => options.from = value.into(),
+                "--to" => options.to = value.into(),
+                "--delay" => options.delay = Duration::from_micros(number(option, value)?),
                 "--count" => options.plan.until = Until::Parts(number(option, value)?),
                 "--seconds" => {
                     let time = Duration::from_secs(number(option, value)?);
@@ -115,11 +142,36 @@ fn main() -> Result<()> {
 }
 
 fn emulated(emulator: &Emulator, options: &Options) -> Result<()> {
-    let engines = engines(options, || Loopback::emulated(emulator))?;
-    let lanes = engines.iter().map(|engine| Copying::new(|from, to| engine.copy(from, to)));
+    let engines = engines(options, || {
+        let faults = Faults::default();
+        Ok::<_, loopback::Error>((Loopback::emulated_with(emulator, &faults)?, faults))
+    })?;
+    let lanes = engines.iter().map(|(engine, faults)| slow(engine, faults, options.delay));
     let len = options.part.saturating_mul(options.in_flight);
     let parts = parts(emulator.buffer(len), emulator.buffer(len), options)?;
     stream(lanes.collect(), parts, options)
+}
+
+/// An engine that sleeps before it copies, and leaves the CPU to others meanwhile,
+/// as hardware does.
+fn slow(engine: &Loopback, faults: &Faults, delay: Duration) -> impl Lane<Error = loopback::Error> {
+    let (start, started) = mpsc::channel();
+    let clock = faults.clone();
+    thread::spawn(move || {
+        for () in started {
+            thread::sleep(delay);
+            clock.resume();
+        }
+    });
+    Copying::new(move |from, to| {
+        if !delay.is_zero() {
+            faults.stall();
+        }
+        let transfer = engine.copy(from, to);
+        // Nobody listens only once the program ends.
+        let _ = start.send(());
+        transfer
+    })
 }
 
 fn engines<T, E: Send + Sync + std::error::Error + 'static>(
@@ -132,7 +184,7 @@ fn engines<T, E: Send + Sync + std::error::Error + 'static>(
 }
 
 fn hardware_parts(options: &Options) -> Result<Vec<Part>> {
-    parts(Buffer::open("udmabuf0")?, Buffer::open("udmabuf1")?, options)
+    parts(options.open.open(&options.from)?, options.open.open(&options.to)?, options)
 }
 
 /// The parts that go round, from the start of both buffers.

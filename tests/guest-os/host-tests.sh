@@ -42,6 +42,6 @@ host_tests() {
     step fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
-    step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --count=200
+    step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200
     cargo_tests
 }

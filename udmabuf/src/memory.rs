@@ -11,7 +11,7 @@ use std::{
 };
 
 pub(crate) use dma_buf::DmaBuf;
-pub(crate) use kernel::{Exclusive, Kernel, Opening};
+pub(crate) use kernel::{Exclusive, Kernel, Maintenance, Opening};
 use lent::Lent;
 use rustix::io::Errno;
 
