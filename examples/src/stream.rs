@@ -3,6 +3,24 @@
 //!
 //! Over any driver that copies from one buffer into another ([`Copying`]), or
 //! gets a part through by more than one transfer, as [`EduLane`] does.
+//!
+//! ```
+//! use udmabuf::{FromDevice, ToDevice, emulator::Emulator};
+//! use udmabuf_examples::loopback::Loopback;
+//! use udmabuf_examples::stream::{Copying, Plan, Until, run};
+//!
+//! let emulator = Emulator::new().with_adversary();
+//! let engine = Loopback::emulated(&emulator)?;
+//! let mut lanes = [Copying::new(|from, to| engine.copy(from, to))];
+//! let sources = emulator.buffer(8192).for_direction::<ToDevice>().into_chunks(1024)?;
+//! let destinations = emulator.buffer(8192).for_direction::<FromDevice>().into_chunks(1024)?;
+//! let mut parts = sources.into_iter().zip(destinations).collect();
+//!
+//! let plan = Plan { until: Until::Parts(100), seed: 1 };
+//! let summary = run(&mut lanes, &mut parts, plan, |_| ())?;
+//! assert_eq!((summary.parts, summary.bytes), (100, 100 * 1024));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod in_flight;
 mod lane;

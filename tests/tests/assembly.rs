@@ -88,7 +88,7 @@ fn has_none(code: &[&str], unwanted: &[&str]) {
 const NEEDLESS: [&str; 5] = ["memcpy", "memset", "memmove", "panic", "slice_index"];
 
 /// Splits an instruction into its name and operands.
-fn operands<'a>(line: &'a str) -> Vec<&'a str> {
+fn operands(line: &str) -> Vec<&str> {
     line.split([' ', '\t', ',']).filter(|part| !part.is_empty()).collect()
 }
 
