@@ -7,9 +7,7 @@ bench() { # DIRECTORY
     tests/bench/prepare "$directory"
     echo 'measuring ...'
     tests/guest-os/boot arm64.bench "$directory" >"$directory/rows" &
-    qemu=$!
-    wait "$qemu" || true
-    qemu=''
+    wait $! || true
     if ! grep -q '^guest exited with 0' "$directory/rows"; then
         tail -n 5 "$directory/rows" "$directory/console" >&2
         give_up 'the guest failed'
