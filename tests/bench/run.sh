@@ -8,9 +8,7 @@ measure() {
     tests/bench/prepare "$board" "$directory"
     echo "measuring on $board ..."
     tests/guest-os/boot "$board" "$directory" >"$directory/printed" &
-    qemu=$!
-    wait "$qemu" || true
-    qemu=''
+    wait $! || true
     tr -d '\r' <"$directory/printed" >"$directory/rows"
     if ! grep -q '^guest exited with 0' "$directory/rows"; then
         tail -n 5 "$directory/rows" "$directory/console" >&2
