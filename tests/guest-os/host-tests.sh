@@ -37,6 +37,8 @@ host_tests() {
     step fmt cargo fmt --all --check
     step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
     step doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+    # On its own: what the whole workspace asks of tokio hides what is missing.
+    step tokio cargo check --locked -p udmabuf-uio --features tokio
     step fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
