@@ -51,6 +51,13 @@ impl Part {
         self.len
     }
 
+    /// Behind the last byte.
+    #[inline]
+    pub(crate) fn end(&self) -> NonNull<u8> {
+        // SAFETY: by invariant 1 it is in the memory, or right behind it.
+        unsafe { self.start.add(self.len) }
+    }
+
     /// Bytes from the start of the buffer.
     #[inline]
     pub(crate) fn offset(&self) -> usize {

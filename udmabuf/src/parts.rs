@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "declares the unsafe way back of many parts")]
 
 use crate::{
-    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Error, Handoff, Shared, barrier,
+    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Handoff, Shared, barrier,
     batch::{self, Each, Loan},
     direction::Kind,
     emulator::Bus,
@@ -83,11 +83,10 @@ pub trait Parts: Each + Sized {
 /// Names the first that is not on this bus, or not on the hardware's.
 pub(crate) fn check_bus(parts: &impl Parts, bus: Option<&Bus>) -> Result<(), String> {
     let mut stranger = Ok(());
-    let _ = parts.each(&mut |loan| {
+    parts.each(&mut |loan| {
         if stranger.is_ok() && loan.part.memory().bus() != bus {
             stranger = Err(loan.part.memory().name.clone());
         }
-        Ok(())
     });
     stranger
 }
@@ -99,32 +98,26 @@ pub(crate) mod sealed {
 }
 
 impl<D: Direction, M: CacheMode> Each for Buffer<CpuOwned, D, M> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
         if M::COMBINES {
             barrier::drain_combined();
         }
-        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false })
+        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false });
     }
 }
 
 impl<D: Direction, M: CacheMode> Each for Buffer<DeviceOwned, D, M> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false })
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false });
     }
 }
 
 impl<D: Direction, M: CacheMode> Each for Buffer<Shared, D, M> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        visit(Loan { part: self.part(), direction: Kind::Bidirectional, is_shared: true })
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        visit(Loan { part: self.part(), direction: Kind::Bidirectional, is_shared: true });
     }
 }
 
@@ -155,12 +148,9 @@ impl<D: Direction, M: CacheMode> CpuParts for Buffer<CpuOwned, D, M> {
 macro_rules! tuples {
     ($($part:ident $index:tt),*) => {
         impl<$($part: Each),*> Each for ($($part,)*) {
-            fn each<'a>(
-                &'a self,
-                visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-            ) -> Result<(), Error> {
-                $(self.$index.each(visit)?;)*
-                Ok(())
+            #[inline]
+            fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+                $(self.$index.each(visit);)*
             }
         }
 
@@ -187,20 +177,16 @@ tuples!(A 0, B 1, C 2);
 tuples!(A 0, B 1, C 2, E 3);
 
 impl<P: Each> Each for [P] {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.iter().try_for_each(|part| part.each(visit))
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        self.iter().for_each(|part| part.each(visit));
     }
 }
 
 impl<P: Each, const N: usize> Each for [P; N] {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.as_slice().each(visit)
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        self.as_slice().each(visit);
     }
 }
 
@@ -221,11 +207,9 @@ impl<P: CpuParts, const N: usize> CpuParts for [P; N] {
 }
 
 impl<P: Each> Each for Vec<P> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.as_slice().each(visit)
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        self.as_slice().each(visit);
     }
 }
 
