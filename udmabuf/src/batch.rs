@@ -1,7 +1,7 @@
 //! Handing over, or taking back, many parts at once: one system call for as many
 //! parts of a buffer as follow each other, where it takes one at all.
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use udmabuf_sys::{
     abi::{SYNC_FOR_CPU, SYNC_FOR_DEVICE, SyncRange},
@@ -18,10 +18,33 @@ pub struct Loan<'a> {
     pub(crate) is_shared: bool,
 }
 
-/// Something that calls a function with each of its parts, in the same order
-/// each time.
-pub trait Each {
+/// Parts of one memory and direction, each starting where the one before ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    pub(crate) first: &'a Part,
+    pub(crate) len: usize,
+    pub(crate) parts: u32,
+    pub(crate) direction: Kind,
+}
+
+/// Something that has parts.
+pub trait Each: Sized {
+    /// Calls a function with each part, in the same order each time.
     fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>));
+
+    /// The same, with as many at once as can be.
+    #[inline]
+    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+        self.each(&mut |Loan { part, direction, .. }| {
+            visit(Piece { first: part, len: part.len(), parts: 1, direction });
+        });
+    }
+
+    /// The same for all of many.
+    #[inline]
+    fn each_piece_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
+        all.iter().for_each(|one| one.each_piece(visit));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +83,12 @@ fn take_back(loan: Loan<'_>) -> Result<(), Error> {
 }
 
 fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
-    let mut run = Run::FIRST;
-    parts.each(&mut |loan| {
-        if !run.goes_on(loan) {
-            run = run.turn(way, loan.part, loan.direction);
-        }
-    });
-    match run.end(way) {
-        (_, true) => Ok(()),
-        (done, false) => sync_the_rest(parts, way, done),
+    let mut run = Run { memory: None, parts: 0, done: 0, is_over: false };
+    parts.each_piece(&mut |piece| run.add(way, piece));
+    run.end(way);
+    match run.is_over {
+        false => Ok(()),
+        true => sync_the_rest(parts, way, run.done),
     }
 }
 
@@ -109,16 +129,10 @@ fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> 
     result
 }
 
-/// Parts of one memory that follow each other, without a system call: all lines,
-/// then one barrier and one count. The last of them, `start..end`, are one piece.
-///
-/// By value, so that it stays in registers.
-#[derive(Clone, Copy)]
+/// Parts of one memory that follow each other, without a system call: the lines of
+/// each piece, then one barrier and one count.
 struct Run<'a> {
     memory: Option<&'a Memory>,
-    start: NonNull<u8>,
-    end: NonNull<u8>,
-    direction: Kind,
     parts: u32,
     /// Parts of the runs before.
     done: usize,
@@ -127,75 +141,41 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    const FIRST: Self = Self {
-        memory: None,
-        start: NonNull::dangling(),
-        end: NonNull::dangling(),
-        direction: Kind::Bidirectional,
-        parts: 0,
-        done: 0,
-        is_over: false,
-    };
-
-    #[inline]
-    fn is_of(&self, memory: &Memory) -> bool {
-        self.memory.map_or(ptr::null(), ptr::from_ref) == ptr::from_ref(memory)
-    }
-
-    /// Takes the part, if it starts where the piece ends.
-    #[inline]
-    fn goes_on(&mut self, loan: Loan<'a>) -> bool {
-        // One branch for all three: it is taken for each part.
-        let is_next = self.is_of(loan.part.memory())
-            & (self.end == loan.part.start())
-            & (self.direction == loan.direction);
-        if is_next {
-            self.end = loan.part.end();
-            self.parts += 1;
+    fn add(&mut self, way: Way, piece: Piece<'a>) {
+        let memory = piece.first.memory();
+        if !self.memory.is_some_and(|same| ptr::eq(same, memory)) {
+            self.turn(way, memory);
         }
-        is_next
-    }
-
-    /// Starts a piece with this part, and perhaps a run.
-    #[inline(never)]
-    fn turn(self, way: Way, part: &'a Part, direction: Kind) -> Self {
-        let (memory, start, end) = (part.memory(), part.start(), part.end());
         if self.is_over {
-            return self;
+            return;
         }
-        if self.is_of(memory) {
-            self.maintain(way);
-            return Self { start, end, direction, parts: self.parts + 1, ..self };
-        }
-        let (done, _) = self.end(way);
-        if !memory.is_direct() {
-            return Self { done, is_over: true, ..Self::FIRST };
-        }
-        if way == Way::ToCpu {
-            memory.begin_for_cpu();
-        }
-        Self { memory: Some(memory), start, end, direction, parts: 1, done, is_over: false }
-    }
-
-    fn maintain(self, way: Way) {
-        let Some(memory) = self.memory else { return };
-        let len = self.end.addr().get() - self.start.addr().get();
+        self.parts += piece.parts;
         match way {
-            Way::ToDevice => memory.clean(self.start, len),
-            Way::ToCpu => memory.drop_lines(self.start, len, self.direction),
+            Way::ToDevice => memory.clean(piece.first.start(), piece.len),
+            Way::ToCpu => memory.drop_lines(piece.first.start(), piece.len, piece.direction),
         }
     }
 
-    /// How many parts are synced, and whether these are all.
-    fn end(self, way: Way) -> (usize, bool) {
-        self.maintain(way);
-        if let Some(memory) = self.memory {
-            match way {
-                Way::ToDevice => memory.end_for_device(self.parts),
-                Way::ToCpu => memory.end_for_cpu(self.parts),
+    /// Ends this run, and starts one.
+    fn turn(&mut self, way: Way, memory: &'a Memory) {
+        self.end(way);
+        (self.memory, self.parts) = (None, 0);
+        self.is_over |= !memory.is_direct();
+        if !self.is_over {
+            self.memory = Some(memory);
+            if way == Way::ToCpu {
+                memory.begin_for_cpu();
             }
         }
-        (self.done + self.parts as usize, !self.is_over)
+    }
+
+    fn end(&mut self, way: Way) {
+        let Some(memory) = self.memory else { return };
+        match way {
+            Way::ToDevice => memory.end_for_device(self.parts),
+            Way::ToCpu => memory.end_for_cpu(self.parts),
+        }
+        self.done += self.parts as usize;
     }
 }
 
