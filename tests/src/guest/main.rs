@@ -12,6 +12,7 @@ mod edu;
 mod errors;
 mod existing;
 mod export;
+mod kill;
 mod large;
 mod manager;
 mod map;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
         ["interfaces", name] => interfaces(name),
+        ["stream", what] => kill::stream(what),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -152,6 +154,7 @@ fn all(run: &mut Tests, board: &str) {
         }
     }
 
+    kill::tests(run, board, pairs, None);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
 }
