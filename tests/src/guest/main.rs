@@ -27,6 +27,7 @@ mod random;
 mod raw;
 mod regions;
 mod sdk;
+mod security;
 mod sync;
 mod uio;
 mod zdma;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
         ["interfaces", name] => interfaces(name),
+        ["nobody", what] => security::report(what),
         ["stream", what] => kill::stream(what),
         [board] => run(board),
         _ => ExitCode::from(2),
@@ -154,6 +156,7 @@ fn all(run: &mut Tests, board: &str) {
         }
     }
 
+    security::tests(run, PAIR);
     kill::tests(run, board, pairs, None);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
