@@ -23,28 +23,32 @@ use udmabuf::{Buffer, Error};
 
 use super::{Pair, Tests, module::attribute, random::Random};
 
-/// Of each kind of driver, in a run of the board.
-const KILLS: u32 = 30;
+/// Of each kind of driver, in a run of the board; `tests/run soak` asks for a tenth
+/// as many as it asks for transfers, which is 1,000.
+fn kills() -> u32 {
+    let soak = std::env::var("soak").ok().and_then(|count| count.parse::<u32>().ok());
+    soak.map_or(30, |transfers| transfers.div_ceil(10))
+}
+
 const REFCNT: &str = "/sys/module/u_dma_buf/refcnt";
 
-pub(crate) fn tests(run: &mut Tests, board: &str, pairs: &[Pair], kills: Option<u32>) {
-    let kills = kills.unwrap_or(KILLS);
+pub(crate) fn tests(run: &mut Tests, board: &str, pairs: &[Pair]) {
     for &[name, other] in pairs {
         for kind in [Kind::Parts, Kind::Ring] {
             let title = format!("soak kill a driver of {kind:?} on {name}");
-            run.test(&title, || many(kind, &[name, other], kills));
+            run.test(&title, || many(kind, &[name, other], kills()));
         }
     }
     // Zeroed for each new user, and so for the next after a death.
     if board.starts_with("arm") {
         run.test("soak kill a driver, zeroed", || {
-            many(Kind::Parts, &["udmabuf_zeroed", "udmabuf_zeroed"], kills)
+            many(Kind::Parts, &["udmabuf_zeroed", "udmabuf_zeroed"], kills())
         });
     }
     // On that board edu reaches only what is made for it.
     if board != "arm64-smmu" {
         let kind = if board == "versal" { Kind::Zdma } else { Kind::Edu };
-        run.test("soak kill a driver in flight", || many(kind, &pairs[0], kills));
+        run.test("soak kill a driver in flight", || many(kind, &pairs[0], kills()));
     }
 }
 

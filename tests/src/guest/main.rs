@@ -157,7 +157,7 @@ fn all(run: &mut Tests, board: &str) {
     }
 
     security::tests(run, PAIR);
-    kill::tests(run, board, pairs, None);
+    kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
 }
