@@ -130,7 +130,7 @@ fn main() -> Result<()> {
         "adversary" => emulated(&Emulator::new().with_adversary(), &options),
         "zdma" => {
             // First: they wait for what a crashed program left running.
-            let engines = engines(&options, || Zdma::open(&options.name))?;
+            let engines = engines(&options, || Zdma::open(&options.name[..]))?;
             let lanes = engines.iter().map(|zdma| Copying::new(|from, to| zdma.copy(from, to)));
             stream(lanes.collect(), hardware_parts(&options)?, &options)
         }

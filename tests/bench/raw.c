@@ -32,7 +32,7 @@
 #define KIB		((size_t)1024)
 #define MIB		(KIB * 1024)
 #define GIB		(MIB * 1024)
-#define PAGE		((size_t)4096)
+#define PAGE		(4 * KIB)
 #define MAPPED_MAX	(64 * MIB)
 #define PART		128
 #define PARTS_MAX	4096
@@ -166,9 +166,9 @@ static void sync_batch_pair(struct job *job)
 		volatile uint8_t *at = job->buffer->start + job->offset;	\
 		volatile uint8_t *end = at + job->size;			\
 									\
-		for (; end - at >= 16 * LINE; at += 16 * LINE)		\
-			_Pragma("GCC unroll 16")			\
-			for (int i = 0; i < 16; i++)			\
+		for (; end - at >= 32 * LINE; at += 32 * LINE)		\
+			_Pragma("GCC unroll 32")			\
+			for (int i = 0; i < 32; i++)			\
 				asm volatile(instruction : : "r" (at + i * LINE) : "memory"); \
 		for (; at < end; at += LINE)				\
 			asm volatile(instruction : : "r" (at) : "memory"); \
@@ -197,23 +197,28 @@ static void map_touch_unmap(struct job *job)
 	munmap((void *)start, job->size);
 }
 
+/* Mapped cached whatever the sync_mode is, with the count of what is lent. */
 static void open_close(struct job *job)
 {
+	uint64_t flags = 0, mode = U_DMA_BUF_MAP_CACHED;
 	struct u_dma_buf_dev_info info;
-	uint64_t flags = 0;
+	void *start, *lent;
 	char path[64];
-	void *start;
 	int fd;
 
 	snprintf(path, sizeof(path), "/dev/%s", job->buffer->name);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, U_DMA_BUF_IOCTL_CLAIM, &flags) ||
-	    ioctl(fd, U_DMA_BUF_IOCTL_GET_DEV_INFO, &info))
+	    ioctl(fd, U_DMA_BUF_IOCTL_GET_DEV_INFO, &info) ||
+	    ioctl(fd, U_DMA_BUF_IOCTL_SET_MAP_MODE, &mode))
 		err(1, "%s", path);
 	start = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (start == MAP_FAILED)
+	lent = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (info.size + PAGE - 1) & ~(off_t)(PAGE - 1));
+	if (start == MAP_FAILED || lent == MAP_FAILED)
 		err(1, "%s: mmap", path);
 	munmap(start, info.size);
+	munmap(lent, PAGE);
 	close(fd);
 }
 
@@ -304,18 +309,22 @@ static void write_register(struct job *job)
 	job->registers[1] = 0;
 }
 
-/* The program arms edu's interrupt, which fires, is told of it and silences it. */
-static void serve(struct job *job, int timeout)
+/* The program arms edu's interrupt. */
+static void arm(struct job *job)
+{
+	if (pwrite(job->config, &job->unmasked, 1, 5) != 1)
+		err(1, "unmasking the interrupt");
+}
+
+/* It is told of it: poll() is the wait that every signal ends. */
+static void wait_for(struct job *job, int timeout)
 {
 	struct pollfd wait = { .fd = job->uio, .events = POLLIN };
 	uint32_t count;
 
-	if (pwrite(job->config, &job->unmasked, 1, 5) != 1)
-		err(1, "unmasking the interrupt");
-	job->registers[0x60 / 4] = 1;
-	if ((timeout && poll(&wait, 1, timeout) != 1) || read(job->uio, &count, 4) != 4)
-		err(1, "no interrupt");
-	job->registers[0x64 / 4] = 1;
+	while (read(job->uio, &count, 4) != 4)
+		if (errno != EAGAIN || poll(&wait, 1, timeout) != 1)
+			err(1, "no interrupt");
 }
 
 #ifdef __aarch64__
@@ -329,19 +338,15 @@ static void serve(struct job *job, int timeout)
  */
 static double wake_up(struct job *job, int timeout)
 {
-	struct pollfd wait = { .fd = job->uio, .events = POLLIN };
 	uint64_t late, least = MS;
-	uint32_t count;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		if (pwrite(job->config, &job->unmasked, 1, 5) != 1)
-			err(1, "unmasking the interrupt");
+		arm(job);
 		job->registers[0x80 / 4] = 0;
 		job->registers[0x88 / 4] = 0x40000;
 		job->registers[0x90 / 4] = 4;
 		job->registers[0x98 / 4] = 1 | 4;
-		if ((timeout && poll(&wait, 1, timeout) != 1) || read(job->uio, &count, 4) != 4)
-			err(1, "no interrupt");
+		wait_for(job, timeout);
 		late = COUNTER("cntvct_el0") % MS;
 		job->registers[0x64 / 4] = 0x100;
 		least = late < least ? late : least;
@@ -352,12 +357,18 @@ static double wake_up(struct job *job, int timeout)
 
 static void interrupt_deadline(struct job *job)
 {
-	serve(job, 1000);
+	arm(job);
+	job->registers[0x60 / 4] = 1;
+	wait_for(job, 1000);
+	job->registers[0x64 / 4] = 1;
 }
 
 static void interrupt(struct job *job)
 {
-	serve(job, 0);
+	arm(job);
+	job->registers[0x60 / 4] = 1;
+	wait_for(job, -1);
+	job->registers[0x64 / 4] = 1;
 }
 
 static void check(const struct buffer *buffer, const void *expected, size_t size)
@@ -537,7 +548,7 @@ static void measure_device(void)
 
 	if (bar < 0)
 		return;
-	job.uio = open("/dev/uio0", O_RDWR | O_CLOEXEC);
+	job.uio = open("/dev/uio0", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	job.config = open("/sys/class/uio/uio0/device/config", O_RDWR | O_CLOEXEC);
 	job.registers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, bar, 0);
 	if (job.uio < 0 || job.config < 0 || job.registers == MAP_FAILED)
@@ -558,7 +569,7 @@ static void measure_device(void)
 	if (COUNTER("cntfrq_el0") != 1000 * MS)
 		return;
 	row("interrupt: from the event to a sleeper with a deadline", 0, "", wake_up(&job, 1000));
-	row("interrupt: from the event to a sleeper", 0, "", wake_up(&job, 0));
+	row("interrupt: from the event to a sleeper", 0, "", wake_up(&job, -1));
 #endif
 }
 

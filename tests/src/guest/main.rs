@@ -12,6 +12,7 @@ mod edu;
 mod errors;
 mod existing;
 mod export;
+mod kill;
 mod large;
 mod manager;
 mod map;
@@ -26,6 +27,7 @@ mod random;
 mod raw;
 mod regions;
 mod sdk;
+mod security;
 mod sync;
 mod uio;
 mod zdma;
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
         ["interfaces", name] => interfaces(name),
+        ["nobody", what] => security::report(what),
+        ["stream", what] => kill::stream(what),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -172,6 +176,8 @@ fn all(run: &mut Tests, board: &str) {
     run.test("program stream", || {
         programs::says("stream adversary --engines=2 --count=50", "50 parts, 102400 bytes")
     });
+    security::tests(run, PAIR);
+    kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("unload", || module::unload(PAIR[0]));
 }
