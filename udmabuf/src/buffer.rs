@@ -50,6 +50,7 @@ use crate::{
 ///    never started, or on the caller's `unsafe` one.
 /// 3. `M` says how the memory was mapped, and `O` is [`Shared`] only where the
 ///    device is coherent or `M` without cache.
+#[repr(transparent)]
 pub struct Buffer<O: Owner = CpuOwned, D: Direction = Bidirectional, M: CacheMode = Cached> {
     held: O::Held,
     kind: PhantomData<(D, M)>,
@@ -240,16 +241,7 @@ impl<D: Direction, M: CacheMode> Buffer<CpuOwned, D, M> {
         if M::COMBINES {
             barrier::drain_combined();
         }
-        if self.part().quick_for_device() {
-            return Ok(self.assume_device());
-        }
-        self.into_device_slowly()
-    }
-
-    /// A function of its own, so that the quick way is short enough to be inlined.
-    #[inline(never)]
-    fn into_device_slowly(self) -> Result<Buffer<DeviceOwned, D, M>, Handoff<Self>> {
-        match self.part().slow_for_device(D::KIND) {
+        match self.part().sync_for_device(D::KIND) {
             Ok(()) => Ok(self.assume_device()),
             Err(error) => Err(Handoff { error, value: self }),
         }
@@ -303,15 +295,7 @@ impl<D: Direction, M: CacheMode> Buffer<DeviceOwned, D, M> {
     /// The sync failed; the buffer is in [`Handoff::value`], still the device's.
     #[inline]
     pub unsafe fn into_cpu(self) -> Result<Buffer<CpuOwned, D, M>, Handoff<Self>> {
-        if self.part().quick_for_cpu(D::KIND) {
-            return Ok(self.assume_cpu());
-        }
-        self.into_cpu_slowly()
-    }
-
-    #[inline(never)]
-    fn into_cpu_slowly(self) -> Result<Buffer<CpuOwned, D, M>, Handoff<Self>> {
-        match self.part().slow_for_cpu(D::KIND) {
+        match self.part().sync_for_cpu(D::KIND) {
             Ok(()) => Ok(self.assume_cpu()),
             Err(error) => Err(Handoff { error, value: self }),
         }

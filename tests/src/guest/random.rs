@@ -15,8 +15,14 @@ impl Random {
         (Self(seed), seed)
     }
 
+    /// The generator of that seed.
     pub(crate) fn from_seed(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// A number from 0 to `bound` - 1.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
     }
 
     fn next(&mut self) -> u64 {
@@ -27,9 +33,9 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of 0 to `end`, which it is not itself.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap_or(0) % end
+    /// As [`below`](Self::below), for lengths.
+    pub(crate) fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).unwrap_or(0)
     }
 
     pub(crate) fn fill(&mut self, bytes: &mut [u8]) {

@@ -124,7 +124,7 @@ fn cut<D: Direction>(
     let line = buffer.part_alignment();
     let mut parts = Vec::new();
     while parts.len() + 1 < count && buffer.len() > line {
-        let at = line * (1 + random.below(buffer.len().div_ceil(line) - 1));
+        let at = line * (1 + random.index(buffer.len().div_ceil(line) - 1));
         let (part, rest) = buffer.split_at(at)?;
         parts.push(part);
         buffer = rest;
@@ -149,7 +149,7 @@ fn copy_cut(
     parts: Range<usize>,
 ) -> Result<(Source, Destination)> {
     random.fill(source.as_mut_slice());
-    let mut count = || parts.start + random.below(parts.len());
+    let mut count = || parts.start + random.index(parts.len());
     let (from, to) = (count(), count());
     let sources = cut(random, source, from)?.into_device()?;
     let destinations = cut(random, destination, to)?.into_device()?;
@@ -242,11 +242,11 @@ pub(crate) fn soak([source, destination]: Pair, table: &str, transfers: u64) -> 
     for number in 0..transfers {
         let failed = || format!("transfer {number} of {transfers}, seed {seed}");
         // Of all orders of magnitude.
-        let magnitude = random.below(12);
-        let len = 1 + random.below(size >> magnitude);
-        let (from, to) = (random.below(size - len + 1), random.below(size - len + 1));
+        let magnitude = random.index(12);
+        let len = 1 + random.index(size >> magnitude);
+        let (from, to) = (random.index(size - len + 1), random.index(size - len + 1));
         random.fill(&mut source.as_mut_slice()[from..from + len]);
-        if random.below(2) == 0 {
+        if random.index(2) == 0 {
             let (range, at) = (from..from + len, to);
             expected[to..to + len].copy_from_slice(&source.as_slice()[range.clone()]);
             let (from, into) = (source.into_device()?, destination.into_device()?);
@@ -255,7 +255,7 @@ pub(crate) fn soak([source, destination]: Pair, table: &str, transfers: u64) -> 
             moved += len;
         } else {
             // As far as the last sources that a list leaves out.
-            let (counts, used) = ([1 + random.below(30), 1 + random.below(30)], random.below(30));
+            let (counts, used) = ([1 + random.index(30), 1 + random.index(30)], random.index(30));
             let mut sources = cut(&mut random, source, counts[0])?;
             let unused = sources.split_off(sources.len().min(1 + used));
             let destinations = cut(&mut random, destination, counts[1])?;
