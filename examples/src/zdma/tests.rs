@@ -172,6 +172,43 @@ fn a_list_that_is_resumed_goes_on() {
     transfer.wait(LONG).unwrap();
 }
 
+/// A channel whose interrupt line is up, whatever is cleared.
+struct Stormy(Model);
+
+impl Device for Stormy {
+    fn read(&mut self, offset: usize) -> u64 {
+        self.0.read(offset)
+    }
+    fn write(&mut self, offset: usize, value: u64) {
+        self.0.write(offset, value);
+    }
+    fn step(&mut self) -> bool {
+        self.0.step()
+    }
+    fn interrupt(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_storm_of_interrupts_neither_ends_a_transfer_nor_hangs_it() {
+    let (emulator, stall) = (Emulator::new(), DeviceFaults::default());
+    let device = Stormy(Model::new(emulator.bus()));
+    let (registers, interrupt) = emulate_with(device, &stall).unwrap();
+    let zdma = Zdma::new(registers, interrupt, Some(emulator.bus())).unwrap();
+    stall.stall();
+    let (source, destination) = pair(&emulator);
+    let transfer = zdma.copy(source, destination).unwrap();
+    let result = transfer.wait(Duration::from_millis(20));
+    let Err(WaitError::Timeout { transfer, .. }) = result else { panic!("{result:?}") };
+    stall.resume();
+    transfer.wait(LONG).unwrap();
+    assert!(zdma.interrupts().unwrap() > 1, "there was no storm");
+    let (source, destination) = pair(&emulator);
+    zdma.copy(source, destination).unwrap().wait(LONG).unwrap();
+    assert_eq!(emulator.violations(), []);
+}
+
 /// As a program that died has left it: running, and with a list that is paused.
 #[test]
 fn whatever_a_channel_is_doing_it_is_stopped_first() {

@@ -18,7 +18,7 @@ use super::{Destination, Source, TIMEOUT, open, open_with_table, same, whole};
 use crate::{Pair, Tests};
 
 pub(super) const PARTS: usize = 8;
-const SHORT: Duration = Duration::from_millis(50);
+pub(super) const SHORT: Duration = Duration::from_millis(50);
 
 pub(super) fn tests(run: &mut Tests, pair: Pair, table: &'static str) {
     run.test("zdma paused", || paused(pair, table));

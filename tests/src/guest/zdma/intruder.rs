@@ -11,7 +11,7 @@ use udmabuf_examples::zdma::{Error, Fault, Faults, Zdma};
 
 use super::{
     TIMEOUT,
-    control::{PARTS, arrived, start_paused},
+    control::{PARTS, SHORT, arrived, start_paused},
     open, open_with_table, same,
 };
 use crate::{Pair, Tests, map::Map};
@@ -26,6 +26,7 @@ const SOURCE_START: usize = 0x158;
 
 pub(super) fn tests(run: &mut Tests, pair: Pair, table: &'static str) {
     run.test("zdma invalid access", || invalid_access(pair));
+    run.test("zdma interrupt storm", || storm(pair, table));
     run.test("zdma misaligned descriptor", || misaligned_descriptor(pair, table));
 }
 
@@ -66,6 +67,30 @@ fn invalid_access([source, destination]: Pair) -> Result<String> {
     let (source, destination) = buffers;
     copies(&zdma, source.for_direction(), destination.for_direction())?;
     Ok(error.to_string())
+}
+
+/// An interrupt that nobody clears while the list is in flight: the wait ends at
+/// its deadline, and what was reported is told at the list's end.
+fn storm(pair: Pair, table: &str) -> Result<String> {
+    let (zdma, registers) = (open_with_table::<Cached>(table)?, registers()?);
+    let mut transfer = start_paused(&zdma, pair, 1)?;
+    for _ in 0..3 {
+        registers.set_word(NO_REGISTER, 1);
+        let Err(WaitError::Timeout { transfer: still, .. }) = transfer.wait(SHORT) else {
+            bail!("a paused list is done");
+        };
+        transfer = still;
+    }
+    zdma.resume()?;
+    let Err(WaitError::Failed { error, buffers }) = transfer.wait(TIMEOUT) else {
+        bail!("nothing was reported");
+    };
+    let Error::Faults(faults) = error else { bail!("{error}") };
+    only(faults, Fault::Register)?;
+    ensure!(arrived(buffers, 1)? == PARTS, "not all of it has arrived");
+    let interrupts = zdma.interrupts()?;
+    ensure!(interrupts > 10, "only {interrupts} interrupts: no storm");
+    Ok(format!("{interrupts} interrupts; {error}"))
 }
 
 /// A list that is sent to a descriptor that is none.
