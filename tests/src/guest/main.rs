@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["leave-paused", name] => zdma::leave_paused(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
@@ -130,8 +131,7 @@ fn all(run: &mut Tests, board: &str) {
     match board {
         "versal" => {
             run.test("uio unbound", uio::unbound);
-            run.test("zdma copies", || zdma::copies(PAIR));
-            run.test("zdma refusals", || zdma::refusals(PAIR));
+            zdma::tests(run, PAIR, COHERENT_PAIR);
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
             for maintenance in ["own", "kernel"] {
                 run.test(&format!("program stream, zdma, {maintenance}"), || {
