@@ -5,7 +5,8 @@ use std::{fmt, marker::PhantomData, mem::ManuallyDrop, ops::Range};
 
 use crate::{
     Addressed, Bidirectional, CacheMode, Cached, CpuOwned, DeviceAccess, DeviceOwned, Direction,
-    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, memory::Memory, part::Part,
+    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, emulator::Bus, memory::Memory,
+    part::Part,
 };
 
 /// DMA memory that belongs to `O`, the CPU or the device, moves data in
@@ -147,6 +148,22 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     #[must_use]
     pub fn is_coherent(&self) -> bool {
         self.part().memory().is_coherent
+    }
+
+    /// Whether it is on that emulated bus, or with `None`, is for hardware: what a
+    /// driver asks of memory that is in none of its transfers, such as a ring of
+    /// descriptors, before a device gets the address.
+    ///
+    /// ```
+    /// # use udmabuf::emulator::Emulator;
+    /// let emulator = Emulator::new();
+    /// let ring = emulator.buffer(4096);
+    /// assert!(ring.is_on(Some(&emulator.bus())));
+    /// assert!(!ring.is_on(Some(&Emulator::new().bus())) && !ring.is_on(None));
+    /// ```
+    #[must_use]
+    pub fn is_on(&self, bus: Option<&Bus>) -> bool {
+        self.part().memory().bus() == bus
     }
 
     /// What the start of a part is a multiple of, in bytes: a cache line, or
