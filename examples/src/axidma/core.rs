@@ -101,6 +101,12 @@ impl<I: Io> Core<I> {
         self.registers.status(channel(side).register(ChannelRegs::STATUS))
     }
 
+    /// Whether a core says so, and not a bus with nothing at the address.
+    fn is_halted(&self, side: Side) -> bool {
+        let status = self.status(side);
+        status.is_plausible() && status.get(Status::HALTED)
+    }
+
     pub(super) fn control(&self, side: Side) -> Control {
         self.registers.read(channel(side).register(ChannelRegs::CONTROL))
     }
@@ -171,7 +177,7 @@ impl<I: Io> Core<I> {
         if !ended {
             return Progress::Running;
         }
-        if !self.status(side).get(Status::HALTED) {
+        if !self.is_halted(side) {
             // No interrupt tells when it is: whoever waits asks again.
             lane.seen = Status(0).with(Status::ERROR, true);
             return Progress::Running;
@@ -237,7 +243,7 @@ impl<I: Io> Core<I> {
     /// Lets the channel finish what it has begun, and no more.
     pub(super) fn halt(&self, side: Side) -> Result<(), Error> {
         self.set_control(side, self.control(side).with(Control::RUN, false));
-        match until(HALT_LIMIT, || self.status(side).get(Status::HALTED)) {
+        match until(HALT_LIMIT, || self.is_halted(side)) {
             true => Ok(()),
             false => Err(Error::Busy(side)),
         }

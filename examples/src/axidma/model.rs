@@ -154,4 +154,7 @@ impl Device for Model {
     fn interrupt(&self) -> bool {
         self.mm2s.interrupt() || self.s2mm.interrupt() || self.engine.controls.is_spurious()
     }
+    fn is_present(&self) -> bool {
+        !self.engine.controls.is_unplugged()
+    }
 }

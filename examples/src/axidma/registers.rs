@@ -71,6 +71,13 @@ bits! {
     }
 }
 
+impl Control {
+    /// Without the bit that always reads as 1.
+    pub(super) fn settings(self) -> Self {
+        Self(self.0 & !(1 << 1))
+    }
+}
+
 impl Status {
     pub(super) const INTERRUPTS: u32 = 0b111 << 12;
     pub(super) const ERRORS: u32 = 0b111 << 8 | 0b111 << 4;

@@ -206,7 +206,8 @@ impl<I: Io> Core<I> {
                 self.registers.write(channel.register(ChannelRegs::CURDESC_MSB), high);
             }
             self.run(side, control)?;
-        } else {
+        } else if self.control(side).settings() != control {
+            // Written again, it would count packets anew.
             self.set_control(side, control);
         }
         if wide {

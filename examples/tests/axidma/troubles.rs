@@ -170,6 +170,27 @@ fn a_core_that_cannot_be_reset_keeps_its_buffers() {
 }
 
 #[test]
+fn a_core_that_is_unplugged_keeps_its_buffers() {
+    for mode in BOTH {
+        let bench = Bench::new(mode);
+        let receiving = bench.dma.s2mm.receive(bench.sink(100)).unwrap();
+        let part = bench.source(&[1; 9000]);
+        let addr = part.dma_addr().to_u64();
+        let sending = bench.dma.mm2s.send(part).unwrap(); // more than there is room for
+        bench.controls.unplug();
+        let result = receiving.wait(LONG);
+        let Err(WaitError::Unknown { error: Error::Uio(error), transfer }) = result else {
+            panic!("{result:?}")
+        };
+        assert!(matches!(error, udmabuf_uio::Error::Removed { .. }), "{error}");
+        // All ones is not "halted", nor the end of a reset.
+        assert!(matches!(sending.stop(), Err(WaitError::Unknown { error: Error::NotReset, .. })));
+        drop(transfer);
+        bench.emulator.bus().read(addr, &mut [0; 100]).unwrap(); // still the device's
+    }
+}
+
+#[test]
 fn a_storm_of_interrupts_is_survived() {
     for mode in BOTH {
         let bench = Bench::new(mode);

@@ -15,6 +15,7 @@ struct Settings {
     hung: Vec<Side>,
     slowness: u32,
     spurious: u32,
+    is_unplugged: bool,
     undefined: Vec<String>,
 }
 
@@ -44,6 +45,11 @@ impl Controls {
     /// whatever that says.
     pub fn storm(&self, accesses: u32) {
         self.lock().spurious = accesses;
+    }
+
+    /// The core is no longer there, from its next step or register access on.
+    pub fn unplug(&self) {
+        self.lock().is_unplugged = true;
     }
 
     /// What the driver did of which PG021 does not say what it does.
@@ -84,6 +90,10 @@ impl Controls {
     pub(super) fn status_was_read(&self) {
         let mut settings = self.lock();
         settings.spurious = settings.spurious.saturating_sub(1);
+    }
+
+    pub(super) fn is_unplugged(&self) -> bool {
+        self.lock().is_unplugged
     }
 
     pub(super) fn reset(&self) {
