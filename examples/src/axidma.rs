@@ -50,6 +50,8 @@ mod error;
 mod lane;
 mod model;
 mod open;
+#[cfg(test)]
+mod order;
 mod port;
 mod registers;
 mod start;

@@ -82,10 +82,6 @@ impl<I: Io> Core<I> {
             interrupt: Mutex::new(interrupt),
             wakers: Arc::default(),
         };
-        let status = core.status(Side::Mm2s);
-        if !status.is_plausible() {
-            return Err(Error::NotThere(status.0));
-        }
         core.reset(&mut core.lock())?;
         core.scatter_gather = core.status(Side::Mm2s).get(Status::SCATTER_GATHER)
             || core.status(Side::S2mm).get(Status::SCATTER_GATHER);
@@ -251,8 +247,11 @@ impl<I: Io> Core<I> {
 
     /// Resets the core: no channel accesses memory any more.
     pub(super) fn reset(&self, state: &mut State) -> Result<(), Error> {
+        let status = self.status(Side::Mm2s);
+        if !status.is_plausible() {
+            return Err(Error::NotThere(status.0));
+        }
         self.set_control(Side::Mm2s, Control(0).with(Control::RESET, true));
-        // An all-ones read is no end of it.
         let is_done = || Side::BOTH.iter().all(|&side| !self.control(side).get(Control::RESET));
         if !until(RESET_LIMIT, is_done) {
             return Err(Error::NotReset);

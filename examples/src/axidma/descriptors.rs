@@ -78,8 +78,13 @@ impl Descriptors {
             let value = unsafe { memory.into_cpu() }.ok();
             return Err(Handoff { error, value });
         }
-        let count = memory.len() / DESCRIPTOR_LEN;
-        Ok(Self { memory: Box::new(memory), build, lengths: vec![0; count] })
+        Ok(Self::new(Box::new(memory), build))
+    }
+
+    /// As many as this memory has room for, which the core can reach.
+    pub(super) fn new(memory: Box<dyn Memory>, build: Build) -> Self {
+        let room = usize::try_from(memory.dma_addr().len()).unwrap_or(usize::MAX);
+        Self { memory, build, lengths: vec![0; room / DESCRIPTOR_LEN] }
     }
 
     pub(super) fn count(&self) -> usize {

@@ -108,8 +108,10 @@ pub enum Error {
     /// A threshold of more than one packet can wait for ever without a delay.
     #[error("an interrupt for {0} packets needs a delay: fewer might come")]
     Coalescing(u8),
-    /// Fewer bytes than a register block read as that of a core.
-    #[error("no AXI DMA answers: its status reads as {0:#010x}")]
+    /// What answers is no core, or none does any more: it may still access memory.
+    #[error(
+        "no AXI DMA answers: its status reads as {0:#010x}; is it the right device, and powered?"
+    )]
     NotThere(u32),
 }
 

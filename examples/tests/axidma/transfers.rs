@@ -240,6 +240,19 @@ fn what_the_core_cannot_do_is_refused() {
         [Moved { len: 32, ends: false }, Moved { len: 1, ends: true }]
     );
 
+    let lines = bench.emulator.buffer(256).into_chunks(64).unwrap().into_iter();
+    let wide = Build { data_bytes: 128, ..build };
+    let wide = Bench::on(bench.emulator.clone(), wide, Mode::Direct);
+    for (index, line) in lines.enumerate() {
+        let line = line.for_direction().into_device().unwrap();
+        let refused = wide.dma.mm2s.send(line).map(drop).map_err(|refused| refused.error);
+        let is_misaligned = matches!(
+            refused,
+            Err(StartError::Refused(Error::Misaligned { what: "address", align: 128, .. }))
+        );
+        assert_eq!(is_misaligned, index % 2 == 1, "{refused:?}");
+    }
+
     let many = (0..17).map(|_| bench.sink(16)).collect();
     let many = bench.dma.s2mm.receive_parts(many).unwrap_err();
     assert!(matches!(
