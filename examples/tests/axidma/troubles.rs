@@ -281,6 +281,20 @@ fn every_forged_status_is_believed_or_an_error() {
     bench.works_after_what_was_sent();
 }
 
+#[test]
+fn a_forged_length_is_an_error() {
+    let bench = Bench::new(Mode::Direct);
+    bench.controls.forge_status(Side::S2mm, 1001);
+    let receiving = bench.dma.s2mm.receive(bench.sink(1000)).unwrap();
+    bench.dma.mm2s.send(bench.source(&[1; 500])).unwrap().wait(LONG).unwrap();
+    let Err(WaitError::Failed { error, buffers }) = receiving.wait(LONG) else {
+        panic!("believed")
+    };
+    assert!(matches!(error, Error::Received { received: 1001, len: 1000, .. }), "{error}");
+    assert_eq!(buffers.as_slice()[..500], [1; 500]);
+    bench.works();
+}
+
 impl Bench {
     /// As `works`; a packet is on its way already.
     fn works_after_what_was_sent(&self) {

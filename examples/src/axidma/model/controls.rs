@@ -26,7 +26,7 @@ impl Controls {
     }
 
     /// The next descriptor that the channel completes gets this status instead of
-    /// its own.
+    /// its own; in direct register mode, the length register gets it.
     pub fn forge_status(&self, side: Side, status: u32) {
         self.lock().statuses.push((side, status));
     }

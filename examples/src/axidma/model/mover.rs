@@ -176,7 +176,8 @@ impl Channel {
                 self.fail(Faults::DMA_INTERNAL); // the packet is longer than the buffer
                 return;
             }
-            (self.length, self.is_idle) = (moved, true);
+            self.length = engine.controls.takes_status(self.side).unwrap_or(moved);
+            self.is_idle = true;
             self.interrupts |= IOC_IRQ;
             return;
         }
