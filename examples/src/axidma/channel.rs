@@ -7,11 +7,11 @@ use std::{fmt, marker::PhantomData, sync::Arc, task::Waker, time::Instant};
 use udmabuf::{DmaAddr, Engine, Progress, Stream, emulator::Bus};
 use udmabuf_uio::Io;
 
-use super::{Coalescing, Error, Side, core::Owned};
+use super::{Coalescing, Error, Side, core::Core};
 
 /// A channel's engine.
 pub struct Channel<I: Io> {
-    pub(super) core: Arc<Owned<I>>,
+    pub(super) core: Arc<Core<I>>,
     pub(super) side: Side,
 }
 

@@ -14,7 +14,6 @@ use udmabuf_uio::{Inner, Interrupt, Io, Registers};
 
 use super::{
     Build, Error, Faults, Side,
-    descriptors::Descriptors,
     lane::{Flight, Lane, Laps},
     registers::{ChannelRegs, Control, Regs, Status},
     wait::{Waiting, Wakers},
@@ -27,7 +26,7 @@ pub(super) const RESET_LIMIT: Duration = Duration::from_secs(1);
 const HALT_LIMIT: Duration = Duration::from_millis(50);
 
 /// A core, shared by the handles of its channels and their transfers.
-pub(super) struct Core<I> {
+pub(super) struct Core<I: Io> {
     pub(super) registers: Registers<Regs, I>,
     pub(super) build: Build,
     pub(super) scatter_gather: bool,
@@ -136,10 +135,10 @@ impl<I: Io> Core<I> {
             lane.flight = Flight::Idle;
             return Progress::Failed(Error::Reset(side));
         }
+        let seen = std::mem::take(&mut lane.seen);
         if !status.is_plausible() {
             return Progress::Running; // nothing answers, and waiting says why
         }
-        let seen = std::mem::take(&mut lane.seen);
         if lane.broken.is_none() {
             let done = match lane.flight {
                 // Who asks again is told again.
@@ -204,15 +203,13 @@ impl<I: Io> Core<I> {
     pub(super) fn laps(&self, side: Side) -> Result<Option<Laps>, Error> {
         let mut state = self.lock();
         let lane = state.lane(side);
-        lane.collect(side)?;
-        Ok(match &mut lane.flight {
-            Flight::Cyclic { laps, .. } => {
-                let told = *laps;
-                laps.overrun = false;
-                Some(told)
-            }
-            _ => None,
-        })
+        if matches!(lane.flight, Flight::Cyclic { .. }) {
+            lane.collect(side)?;
+        }
+        let Flight::Cyclic { laps, .. } = &mut lane.flight else { return Ok(None) };
+        let told = *laps;
+        laps.overrun = false;
+        Ok(Some(told))
     }
 
     /// Ends what the channel is doing. If the other is doing something, a reset is
@@ -282,31 +279,20 @@ pub(super) fn until(limit: Duration, mut is_true: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// What the end of a core does, for any `I`.
-pub(super) struct Owned<I: Io>(pub(super) Core<I>);
-
-impl<I: Io> std::ops::Deref for Owned<I> {
-    type Target = Core<I>;
-    fn deref(&self) -> &Core<I> {
-        &self.0
-    }
-}
-
-impl<I: Io> Drop for Owned<I> {
+impl<I: Io> Drop for Core<I> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        if self.0.reset(&mut state).is_err() {
+        let mut state = self.lock();
+        if self.reset(&mut state).is_err() {
             return; // the descriptors stay shared
         }
-        for descriptors in state.lanes.iter_mut().filter_map(|lane| lane.descriptors.take()) {
-            let descriptors: Descriptors = descriptors;
+        for ring in state.lanes.iter_mut().filter_map(|lane| lane.descriptors.take()) {
             // SAFETY: the core was reset, and no handle is left that starts it.
-            unsafe { descriptors.release() };
+            unsafe { ring.release() };
         }
     }
 }
 
-impl<I: fmt::Debug> fmt::Debug for Core<I> {
+impl<I: Io> fmt::Debug for Core<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("build", &self.build).field("state", &self.state).finish()
     }

@@ -9,11 +9,7 @@ use udmabuf_uio::{
     emulator::{Emulated, Faults, emulate_with},
 };
 
-use super::{
-    Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm,
-    core::{Core, Owned},
-    registers::Regs,
-};
+use super::{Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm, core::Core, registers::Regs};
 
 /// The channels of a core that this process drives alone.
 #[derive(Debug)]
@@ -106,8 +102,7 @@ impl<I: Io> AxiDma<I> {
         build: Build,
         bus: Option<Bus>,
     ) -> Result<Self, Error> {
-        let core = Core::new(registers, interrupt, build.check()?, bus)?;
-        let core = Arc::new(Owned(core));
+        let core = Arc::new(Core::new(registers, interrupt, build.check()?, bus)?);
         Ok(Self { mm2s: Port::new(core.clone()), s2mm: Port::new(core) })
     }
 }

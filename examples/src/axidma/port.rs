@@ -11,7 +11,7 @@ use udmabuf_uio::{Io, Mmio};
 use super::{
     Error, Laps, Moved, Side,
     channel::{Channel, Queue},
-    core::Owned,
+    core::Core,
     descriptors::{Descriptors, Returned},
     lane::Flight,
     start::Piece,
@@ -21,7 +21,7 @@ use super::{
 /// [`S2mm`].
 pub struct Port<I: Io, D> {
     slot: Slot<Channel<I>>,
-    core: Arc<Owned<I>>,
+    core: Arc<Core<I>>,
     direction: PhantomData<fn() -> D>,
 }
 
@@ -64,7 +64,7 @@ impl Way for FromDevice {
 }
 
 impl<I: Io, D: Way> Port<I, D> {
-    pub(super) fn new(core: Arc<Owned<I>>) -> Self {
+    pub(super) fn new(core: Arc<Core<I>>) -> Self {
         let slot = Slot::new(Channel { core: core.clone(), side: D::SIDE });
         Self { slot, core, direction: PhantomData }
     }
@@ -275,7 +275,7 @@ impl<I: Io> Port<I, FromDevice> {
 
 /// What the parts of a [ring](Port::into_ring) held.
 pub struct Log<I: Io> {
-    core: Arc<Owned<I>>,
+    core: Arc<Core<I>>,
     side: Side,
 }
 
