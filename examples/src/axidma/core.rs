@@ -23,7 +23,7 @@ use super::{
 pub(super) const RESET_LIMIT: Duration = Duration::from_secs(1);
 /// Longer than a channel takes to halt that has its data; one that waits for data
 /// does not.
-const HALT_LIMIT: Duration = Duration::from_millis(50);
+const HALT_LIMIT: Duration = Duration::from_millis(200);
 
 /// A core, shared by the handles of its channels and their transfers.
 pub(super) struct Core<I: Io> {

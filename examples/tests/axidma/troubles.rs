@@ -222,8 +222,7 @@ fn lost_interrupts_delay_and_lose_nothing() {
             bench.faults.lose_interrupts(2);
             let receiving = bench.dma.s2mm.receive(bench.sink(1000)).unwrap();
             let sending = bench.dma.mm2s.send(bench.source(&[1; 1000])).unwrap();
-            thread::sleep(SHORT);
-            sending.wait(SHORT).unwrap();
+            sending.wait(LONG).unwrap();
             assert_eq!(receiving.wait(LONG).unwrap().as_slice(), [1; 1000]);
         }
         bench.faults.lose_interrupts(0);
