@@ -20,6 +20,9 @@ pub struct Channel<I: Io> {
 pub struct Queue<I: Io, D> {
     pub(super) channel: Channel<I>,
     pub(super) coalescing: Coalescing,
+    /// Nothing keeps a program from making a ring of it with parts of the other
+    /// direction: so it is for one ring.
+    pub(super) is_stopped: bool,
     pub(super) direction: PhantomData<fn() -> D>,
 }
 
@@ -64,6 +67,9 @@ unsafe impl<I: Io, D> Stream for Queue<I, D> {
     }
 
     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Error> {
+        if self.is_stopped {
+            return Err(Error::Stopped(self.channel.side));
+        }
         self.channel.core.submit(self.channel.side, part, self.coalescing)
     }
 
@@ -76,6 +82,7 @@ unsafe impl<I: Io, D> Stream for Queue<I, D> {
     }
 
     fn stop(&mut self) -> Result<(), Error> {
+        self.is_stopped = true;
         self.channel.stop()
     }
 }

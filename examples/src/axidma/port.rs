@@ -167,7 +167,10 @@ impl<I: Io, D: Way> Port<I, D> {
         }
         let log = Log { core: self.core.clone(), side: D::SIDE };
         let channel = Channel { core: self.core.clone(), side: D::SIDE };
-        match Ring::new(Queue { channel, coalescing, direction: PhantomData }, parts) {
+        match Ring::new(
+            Queue { channel, coalescing, is_stopped: false, direction: PhantomData },
+            parts,
+        ) {
             Ok(ring) => Ok((ring, log)),
             Err(Handoff { error, value: (_, parts) }) => {
                 Err(Handoff { error: error.into(), value: (self, parts) })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use udmabuf::{Buffer, CpuOwned, FromDevice, Ring, RingError, ToDevice};
-use udmabuf_examples::axidma::{AxiDma, Coalescing, Error, Log, Mode, Moved, Queue, Side};
+use udmabuf_examples::axidma::{AxiDma, Coalescing, Error, Log, Mode, Moved, Queue, S2mm, Side};
 use udmabuf_uio::emulator::Emulated;
 
 use crate::bench::{Bench, LONG, Random};
@@ -15,7 +15,7 @@ type Sender = Ring<Queue<Emulated, ToDevice>, ToDevice, udmabuf::Cached>;
 type Receiver = Ring<Queue<Emulated, FromDevice>, FromDevice, udmabuf::Cached>;
 
 /// Both channels as rings, and what is left of the bench.
-fn rings(coalescing: Coalescing) -> (Bench2, Sender, Receiver, Log<Emulated>) {
+fn rings(coalescing: Coalescing) -> (Rest, Sender, Receiver, Log<Emulated>) {
     let Bench { emulator, dma, controls, .. } = Bench::new(Mode::ScatterGather);
     let parts = || emulator.buffer(PARTS * PART).into_chunks(PART).unwrap();
     let sources = parts().into_iter().map(Buffer::for_direction).collect();
@@ -23,10 +23,10 @@ fn rings(coalescing: Coalescing) -> (Bench2, Sender, Receiver, Log<Emulated>) {
     let AxiDma { mm2s, s2mm } = dma;
     let (sender, _) = mm2s.into_ring(coalescing, sources).unwrap();
     let (receiver, log) = s2mm.into_ring(coalescing, sinks).unwrap();
-    (Bench2 { emulator, controls }, sender, receiver, log)
+    (Rest { emulator, controls }, sender, receiver, log)
 }
 
-struct Bench2 {
+struct Rest {
     emulator: udmabuf::emulator::Emulator,
     controls: udmabuf_examples::axidma::Controls,
 }
@@ -76,13 +76,21 @@ fn a_ring_ends_and_begins_again() {
     let (_, mut sender, mut receiver, log) = rings(Coalescing::EACH);
     pump(&mut sender, &mut receiver, &log, 100);
     // The receiver has parts in flight, and waits: its channel has to be reset.
-    let (s2mm, parts) = AxiDmaPort::from_ring(receiver.stop().unwrap());
+    let (s2mm, parts) = S2mm::from_ring(receiver.stop().unwrap());
     assert_eq!(parts.len(), PARTS);
     let (mut receiver, log) = s2mm.into_ring(Coalescing::EACH, parts).unwrap();
     pump(&mut sender, &mut receiver, &log, 100);
 }
 
-type AxiDmaPort = udmabuf_examples::axidma::S2mm<Emulated>;
+#[test]
+fn what_is_left_of_a_ring_makes_no_other() {
+    let (bench, _sender, receiver, _) = rings(Coalescing::EACH);
+    let (queue, _) = receiver.stop().unwrap();
+    let parts = vec![bench.emulator.buffer(PART).for_direction::<ToDevice>()];
+    let mut ring = Ring::new(queue, parts).unwrap(); // the core would write into it
+    let refused = ring.submit().unwrap_err();
+    assert!(matches!(refused, RingError::Driver(Error::Stopped(Side::S2mm))), "{refused}");
+}
 
 #[test]
 fn a_ring_fails_with_all_its_parts_and_goes_on() {
