@@ -162,6 +162,8 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 		ret = 0;
 	else if (buf->vaddr || udb_find_use(buf, user, false, offset, size))
 		ret = -EBUSY;
+	else if (buf->range_claims >= U_DMA_BUF_CLAIM_RANGES_MAX)
+		ret = -ENOSPC;
 	else
 		ret = udb_claim_begin(user, range->flags);
 	if (!ret && !udb_has_claimed(user, offset, size)) {
