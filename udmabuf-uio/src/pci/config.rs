@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::{
     Error,
+    emulator::Shared,
     handle::{Handle, open_file},
 };
 
@@ -75,11 +76,25 @@ impl Drop for Config {
 
 /// Whether a PCI device may access memory; dropping it forbids that.
 #[derive(Debug)]
-pub struct BusMaster(Arc<Config>);
+pub struct BusMaster(Of);
+
+#[derive(Debug)]
+enum Of {
+    Function(Arc<Config>),
+    Model(Arc<Shared>),
+}
 
 impl BusMaster {
     pub(super) fn new(config: Arc<Config>) -> Result<Self, Error> {
-        let guard = Self(config);
+        Self::forbidding(Of::Function(config))
+    }
+
+    pub(crate) fn emulated(device: Arc<Shared>) -> Result<Self, Error> {
+        Self::forbidding(Of::Model(device))
+    }
+
+    fn forbidding(of: Of) -> Result<Self, Error> {
+        let guard = Self(of);
         guard.forbid()?;
         Ok(guard)
     }
@@ -93,7 +108,7 @@ impl BusMaster {
     /// # Errors
     /// [`Error::Os`], [`Error::Removed`]
     pub unsafe fn allow(&self) -> Result<(), Error> {
-        self.0.set_bus_master(true)
+        self.set(true)
     }
 
     /// Cuts the device off from memory. What it was about to write is lost.
@@ -101,7 +116,14 @@ impl BusMaster {
     /// # Errors
     /// [`Error::Os`], [`Error::Removed`]
     pub fn forbid(&self) -> Result<(), Error> {
-        self.0.set_bus_master(false)
+        self.set(false)
+    }
+
+    fn set(&self, allowed: bool) -> Result<(), Error> {
+        match &self.0 {
+            Of::Function(config) => config.set_bus_master(allowed),
+            Of::Model(device) => device.set_bus_master(allowed),
+        }
     }
 }
 
