@@ -13,10 +13,13 @@ use crate::{
     Error,
     emulator::Shared,
     handle::{Handle, open_file},
+    vfio::Vfio,
 };
 
 const LOW: u64 = 0x04;
 const HIGH: u64 = 0x05;
+/// Bit 1.
+const MEMORY: u8 = 0x02;
 /// Bit 2.
 const BUS_MASTER: u8 = 0x04;
 /// Bit 10.
@@ -26,6 +29,8 @@ const INTX_DISABLE: u8 = 0x04;
 #[derive(Debug)]
 pub(crate) struct Config {
     file: File,
+    /// Where the configuration space is in it.
+    base: u64,
     found: [u8; 2],
     /// Other drivers are let in only after the register is restored.
     handle: Arc<Handle>,
@@ -35,17 +40,40 @@ impl Config {
     /// Of the function that sysfs describes in `dir`.
     pub(crate) fn open(dir: &Path, handle: Arc<Handle>) -> Result<Self, Error> {
         let file = open_file(&handle.label, dir.join("config"))?;
+        Self::new(file, 0, handle)
+    }
+
+    /// Of a function of VFIO, whose memory is enabled by this.
+    pub(crate) fn of_vfio(vfio: &Vfio) -> Result<Self, Error> {
+        let handle = vfio.handle().clone();
+        let file = handle.uio.try_clone().map_err(handle.error("duplicating the descriptor"))?;
+        let mut config = Self::new(file, vfio.config()?, handle)?;
+        config.set(LOW, MEMORY, true).map_err(config.handle.error("enabling its memory"))?;
+        config.found[0] |= MEMORY;
+        Ok(config)
+    }
+
+    fn new(file: File, base: u64, handle: Arc<Handle>) -> Result<Self, Error> {
         let mut found = [0; 2];
-        file.read_exact_at(&mut found, LOW)
+        file.read_exact_at(&mut found, base + LOW)
             .map_err(handle.error("reading the command register"))?;
-        Ok(Self { file, found, handle })
+        Ok(Self { file, base, found, handle })
     }
 
     fn set(&self, half: u64, bit: u8, on: bool) -> io::Result<()> {
+        let value = self.get(half)?;
+        let value = if on { value | bit } else { value & !bit };
+        self.file.write_all_at(&[value], self.base + half)
+    }
+
+    fn get(&self, half: u64) -> io::Result<u8> {
         let mut value = [0];
-        self.file.read_exact_at(&mut value, half)?;
-        let value = if on { value[0] | bit } else { value[0] & !bit };
-        self.file.write_all_at(&[value], half)
+        self.file.read_exact_at(&mut value, self.base + half)?;
+        match value[0] {
+            // Nothing answers: it was pulled out, though the kernel may not know yet.
+            u8::MAX => Err(Errno::NODEV.into()),
+            value => Ok(value),
+        }
     }
 
     pub(crate) fn set_intx_disable(&self, disable: bool) -> io::Result<()> {
@@ -56,9 +84,9 @@ impl Config {
         let set = || {
             self.set(LOW, BUS_MASTER, allowed)?;
             // The read comes back only after the write has reached the device.
-            self.file.read_exact_at(&mut [0], LOW)
+            self.get(LOW)
         };
-        set().map_err(|error| match Errno::from_io_error(&error) {
+        set().map(drop).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::NODEV) => self.handle.removed(),
             _ => self.handle.error("setting bus mastering")(error),
         })
@@ -69,8 +97,8 @@ impl Drop for Config {
     fn drop(&mut self) {
         let [low, high] = self.found;
         // A device that is gone has nothing to restore.
-        let _ = self.file.write_all_at(&[low & !BUS_MASTER], LOW);
-        let _ = self.file.write_all_at(&[high], HIGH);
+        let _ = self.file.write_all_at(&[low & !BUS_MASTER], self.base + LOW);
+        let _ = self.file.write_all_at(&[high], self.base + HIGH);
     }
 }
 
