@@ -43,3 +43,8 @@ vfio() { # RELEASE ARCHITECTURE
 schema() {
     "$here/cached" schema tests/guest-os/make-schema -- "$here/make-schema"
 }
+
+# A root for `udevadm` alone.
+udev() {
+    "$here/cached" udev tests/guest-os/make-udev -- "$here/make-udev"
+}

@@ -69,11 +69,11 @@ pub(crate) fn soak([source, destination]: Pair) -> Result<String> {
     let count = soak::count();
     let (mut bytes, mut uploads) = (0, 0);
     for number in 0..count {
-        let len = 1 + random.below(MEMORY_LEN);
-        let at = random.below(MEMORY_LEN - len + 1);
-        let start = random.below(source.len() - len + 1);
+        let len = 1 + random.index(MEMORY_LEN);
+        let at = random.index(MEMORY_LEN - len + 1);
+        let start = random.index(source.len() - len + 1);
         let range = start..start + len;
-        if random.below(2) == 0 {
+        if random.index(2) == 0 {
             random.fill(&mut source.as_mut_slice()[range.clone()]);
             source = edu.upload(source.into_device()?, range.clone(), at)?.wait(TIMEOUT)?;
             memory[at..at + len].copy_from_slice(&source.as_slice()[range]);

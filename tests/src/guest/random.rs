@@ -15,6 +15,16 @@ impl Random {
         (Self(seed), seed)
     }
 
+    /// The generator of that seed.
+    pub(crate) fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number from 0 to `bound` - 1.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -23,8 +33,8 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// One of 0 to `end`, which it is not itself.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    /// A place from 0 to `end` - 1.
+    pub(crate) fn index(&mut self, end: usize) -> usize {
         usize::try_from(self.next() >> 33).unwrap_or(0) % end
     }
 

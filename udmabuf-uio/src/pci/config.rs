@@ -76,8 +76,16 @@ impl Config {
         }
     }
 
+    /// Written without a read: of that half, the kernel changes only this bit.
     pub(crate) fn set_intx_disable(&self, disable: bool) -> io::Result<()> {
-        self.set(HIGH, INTX_DISABLE, disable)
+        let [_, high] = self.found;
+        let value = if disable { high | INTX_DISABLE } else { high & !INTX_DISABLE };
+        self.file.write_all_at(&[value], self.base + HIGH)
+    }
+
+    /// Whether anything answers.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.get(HIGH).map(drop)
     }
 
     fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {

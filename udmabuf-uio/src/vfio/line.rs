@@ -73,17 +73,17 @@ impl VfioLine {
         }
     }
 
-    /// How often it fired since the last call; 0 if it has not.
-    pub(crate) fn take(&self) -> io::Result<u32> {
+    /// How often it fired since the last call.
+    ///
+    /// # Errors
+    /// `AGAIN`: not at all; `NODEV`.
+    pub(crate) fn take(&self) -> Result<u32> {
         if self.is_wanted_back() {
-            return Err(Errno::NODEV.into());
+            return Err(Errno::NODEV);
         }
         let mut count = [0; 8];
-        match read(&self.event, &mut count) {
-            Ok(_) => Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX)),
-            Err(Errno::AGAIN) => Ok(0),
-            Err(errno) => Err(errno.into()),
-        }
+        read(&self.event, &mut count)?;
+        Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX))
     }
 
     /// Once it is, it stays so.
