@@ -212,6 +212,31 @@ impl<K: Block> Registers<K, Emulated> {
     /// of a real one: not, until [`BusMaster::allow`] says so. Its model is told
     /// by [`Device::set_bus_master`].
     ///
+    /// ```
+    /// # use udmabuf_uio::emulator::{Device, emulate};
+    /// #[derive(Default)]
+    /// struct Engine { may_access_memory: bool }
+    ///
+    /// impl Device for Engine {
+    ///     fn read(&mut self, _offset: usize) -> u64 { self.may_access_memory.into() }
+    ///     fn write(&mut self, _offset: usize, _value: u64) {}
+    ///     fn step(&mut self) -> bool { false }
+    ///     fn interrupt(&self) -> bool { false }
+    ///     fn set_bus_master(&mut self, allowed: bool) { self.may_access_memory = allowed; }
+    /// }
+    ///
+    /// udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STATE: ReadOnly<u32> } }
+    ///
+    /// let (registers, _interrupt) = emulate::<Regs>(Engine::default())?;
+    /// let bus_master = registers.bus_master()?;
+    /// // SAFETY: the engine is idle.
+    /// unsafe { bus_master.allow()? };
+    /// assert_eq!(registers.read(Regs::STATE), 1);
+    /// drop(bus_master);
+    /// assert_eq!(registers.read(Regs::STATE), 0);
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Removed`]
     pub fn bus_master(&self) -> Result<BusMaster, Error> {

@@ -323,6 +323,22 @@ fn what_is_on_the_bus_is_in_the_error() {
 }
 
 #[test]
+fn what_a_device_or_its_kernel_driver_lacks_is_named() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
+    let error = pci.reset().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let reset = config.with_file_name("reset");
+    fs::write(&reset, "").unwrap();
+    pci.reset().unwrap();
+    assert_eq!(fs::read(reset).unwrap(), b"1");
+    let error = pci.into_message_interrupt().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("bind the device to vfio-pci"), "{error}");
+}
+
+#[test]
 fn a_device_that_does_not_answer_is_removed() {
     let fake = Fake::new();
     let config = fake.pci("uio_pci_generic", MEMORY);

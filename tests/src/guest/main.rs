@@ -5,6 +5,7 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod allocations;
+mod axidma;
 mod claims;
 mod commands;
 mod copying;
@@ -110,6 +111,9 @@ fn all(run: &mut Tests, board: &str) {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    if coherent {
+        run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
+    }
     run.test("uio lookups", uio::lookups);
 
     existing::tests(run, PAIR[0]);
@@ -194,6 +198,7 @@ fn all(run: &mut Tests, board: &str) {
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
+    run.test("program axidma", || programs::says("axidma", "scatter-gather: 131072 bytes"));
     run.test("unload", || module::unload(PAIR[0]));
 }
 
