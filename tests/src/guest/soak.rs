@@ -1,6 +1,6 @@
 //! Many transfers of random sizes, offsets and directions.
 
-use super::{COHERENT_PAIR, PAIR, Tests, edu, module};
+use super::{COHERENT_PAIR, PAIR, Tests, edu, module, zdma};
 
 /// Transfers in a run of all tests.
 const SHORT: u64 = 100;
@@ -19,7 +19,10 @@ pub(crate) fn count() -> u64 {
 pub(crate) fn tests(run: &mut Tests, board: &str) {
     run.test("load", || module::load(board));
     match board {
-        "versal" => {}
+        "versal" => {
+            run.test("soak zdma", || zdma::soak(PAIR, COHERENT_PAIR[0]));
+            run.test("soak zdma, coherent", || zdma::soak(COHERENT_PAIR, zdma::SMALL));
+        }
         _ => {
             run.test("soak edu", || edu::soak(PAIR));
             if board != "x86_64" {
