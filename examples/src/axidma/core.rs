@@ -110,26 +110,23 @@ impl<I: Io> Core<I> {
         self.registers.write(channel(side).register(ChannelRegs::CONTROL), control);
     }
 
-    /// Clears the interrupts of both channels, which have one line, and keeps
-    /// them for whoever polls.
-    pub(super) fn acknowledge(&self, state: &mut State) -> [Status; 2] {
-        Side::BOTH.map(|side| {
-            let status = self.status(side);
-            if status.is_plausible() && status.interrupts() != Status(0) {
-                let register = channel(side).register(ChannelRegs::STATUS);
-                self.registers.write(register, status.interrupts());
-                let lane = state.lane(side);
-                lane.seen = Status(lane.seen.0 | status.interrupts().0);
-            }
-            status
-        })
+    /// Clears the channel's interrupts, and keeps them for whoever polls it.
+    pub(super) fn acknowledge(&self, state: &mut State, side: Side) -> Status {
+        let status = self.status(side);
+        if status.is_plausible() && status.interrupts() != Status(0) {
+            let register = channel(side).register(ChannelRegs::STATUS);
+            self.registers.write(register, status.interrupts());
+            let lane = state.lane(side);
+            lane.seen = Status(lane.seen.0 | status.interrupts().0);
+        }
+        status
     }
 
     /// How far the channel is with what it was started with.
     pub(super) fn poll(&self, side: Side) -> Progress<Error> {
         let mut state = self.lock();
-        let [mm2s, s2mm] = self.acknowledge(&mut state);
-        let status = if side == Side::Mm2s { mm2s } else { s2mm };
+        // Not the other's: its thread may be about to be woken by it.
+        let status = self.acknowledge(&mut state, side);
         let lane = state.lane(side);
         if matches!(lane.flight, Flight::Reset) {
             lane.flight = Flight::Idle;
@@ -223,7 +220,7 @@ impl<I: Io> Core<I> {
             return Ok(());
         }
         if state.lane(side.other()).is_running() && self.halt(side).is_ok() {
-            self.acknowledge(state);
+            self.acknowledge(state, side);
             let _ = state.lane(side).collect(side);
         } else {
             self.reset(state)?;

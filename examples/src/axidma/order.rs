@@ -1,5 +1,6 @@
 //! The order of what the driver does to memory and registers, which no emulator
 //! shows: it is recorded.
+#![allow(unsafe_code, reason = "implements an unsafe function, which does nothing")]
 
 use std::sync::{Arc, Mutex};
 
@@ -47,7 +48,6 @@ impl Memory for Recorder {
     fn observe(&self) {
         self.log("observe");
     }
-    #[allow(unsafe_code, reason = "as the trait says")]
     unsafe fn release(self: Box<Self>) {}
 }
 

@@ -261,7 +261,9 @@ impl<I: Io> Port<I, FromDevice> {
     /// what is where.
     ///
     /// The core cannot end with a packet that leaves parts unused: stop the
-    /// transfer then, or use a [ring](Self::into_ring).
+    /// transfer then, or use a [ring](Self::into_ring). Nor does it interrupt for a
+    /// packet that fills all parts and goes on: a thread that waits looks for that,
+    /// a task that awaits it is not woken and needs a timeout.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).

@@ -180,7 +180,7 @@ impl<I: Io> Core<I> {
                 true
             }
         };
-        self.acknowledge(state);
+        self.acknowledge(state, side);
         state.lane(side).seen = Status(0);
         Ok(halted)
     }

@@ -88,7 +88,9 @@ impl<I: Io> Core<I> {
         };
         let mut state = self.lock();
         state.waiting.is_led = false;
-        self.acknowledge(&mut state);
+        for side in Side::BOTH {
+            self.acknowledge(&mut state, side);
+        }
         self.wake(&state);
         state.waiting.interrupts += u64::from(waited?);
         Ok(())
@@ -111,7 +113,12 @@ impl<I: Io> Core<I> {
         let Ok(mut interrupt) = self.interrupt.try_lock() else { return Ok(()) };
         let fired = interrupt.watch(&self.wakers.clone().into())?;
         drop(interrupt);
-        self.lock().waiting.interrupts += u64::from(fired);
+        let mut state = self.lock();
+        state.waiting.interrupts += u64::from(fired);
+        // Nobody may await what the other does: it would keep the line up.
+        if self.acknowledge(&mut state, side.other()).interrupts() != Status(0) {
+            self.wakers.wake_by_ref();
+        }
         Ok(())
     }
 }

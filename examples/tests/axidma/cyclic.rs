@@ -113,6 +113,22 @@ impl Bench {
 }
 
 #[test]
+fn what_is_repeated_unwatched_keeps_nobody_waiting() {
+    let bench = Bench::new(Mode::ScatterGather);
+    let sending = bench.dma.mm2s.repeat(vec![bench.source(&[5; PART])]).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for _ in 0..100 {
+            let transfer = bench.dma.s2mm.receive(bench.sink(PART)).unwrap().into_future();
+            let part = tokio::time::timeout(LONG, transfer).await.unwrap().unwrap();
+            assert_eq!(part.as_slice(), [5; PART]);
+        }
+    });
+    drop(sending);
+    bench.works();
+}
+
+#[test]
 fn a_forged_status_ends_it() {
     let bench = Bench::new(Mode::ScatterGather);
     bench.controls.forge_status(Side::S2mm, 0x8000_0000 | 301);

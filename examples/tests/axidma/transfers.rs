@@ -296,6 +296,9 @@ fn memory_that_cannot_have_descriptors_comes_back() {
     let small = mm2s.use_descriptors(small).unwrap_err();
     assert!(matches!(small.error, Error::TooFewDescriptors { .. }), "{}", small.error);
     assert_eq!(small.value.unwrap().as_slice(), [0; 63]);
+    let lines = bench.emulator.clone().coherent().with_cache_line(32).buffer(128);
+    let misaligned = mm2s.use_descriptors(lines.split_at(32).unwrap().1).unwrap_err();
+    assert!(matches!(misaligned.error, Error::Misaligned { align: 64, .. }));
     let stranger = mm2s.use_descriptors(Emulator::new().coherent().buffer(64)).unwrap_err();
     assert!(matches!(stranger.error, Error::Buffer(BufferError::Unsupported { .. })));
     // What was shared is free again with the core.
