@@ -137,10 +137,12 @@ impl Interrupt {
         self.missed
     }
 
+    #[inline]
     fn set_masked(&self, masked: bool) -> Result<(), Error> {
         self.try_set_masked(masked).map_err(|error| self.error(error))
     }
 
+    #[inline]
     fn try_set_masked(&self, masked: bool) -> io::Result<()> {
         match &self.source {
             Source::Kernel { pci: Some(config), .. } => config.set_intx_disable(masked),
@@ -179,12 +181,14 @@ impl Interrupt {
     }
 
     /// How often it fired since the last call.
+    #[inline]
     fn count(&mut self) -> Result<u32, Error> {
         let count = self.try_count().map_err(|error| self.error(error))?;
         self.missed += u64::from(count.saturating_sub(1));
         Ok(count)
     }
 
+    #[inline]
     fn try_count(&mut self) -> io::Result<u32> {
         let counted = match &mut self.source {
             Source::Kernel { handle, seen, .. } => {
@@ -209,6 +213,7 @@ impl Interrupt {
         }
     }
 
+    #[cold]
     fn error(&self, error: io::Error) -> Error {
         let device = match &self.source {
             Source::Kernel { handle, .. } => handle.label.clone(),
@@ -269,6 +274,7 @@ impl Armed<'_> {
     ///
     /// # Errors
     /// As [`Interrupt::wait`].
+    #[inline]
     pub fn try_wait(&mut self) -> Result<u32, Error> {
         let count = self.interrupt.count()?;
         self.fired |= count > 0;

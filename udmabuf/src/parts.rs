@@ -151,17 +151,15 @@ fn pieces<'a, O: Owner, D: Direction, M: CacheMode>(
         let first = first.part();
         let start = first.start().addr().get();
         let (mut end, mut parts) = (start + first.len(), 1);
-        all = rest;
-        while let [next, rest @ ..] = all {
-            let next = next.part();
+        for next in rest.iter().map(Buffer::part) {
             if !first.is_beside(next) || next.start().addr().get() != end {
                 break;
             }
             end += next.len();
             parts += 1;
-            all = rest;
         }
         visit(Piece { first, len: end - start, parts, direction });
+        all = all.get(parts..).unwrap_or_default();
     }
 }
 

@@ -14,20 +14,11 @@ udmabuf_uio::block! {
         0x04 => LIVENESS: ReadWrite<u32>,
         0x60 => RAISE: WriteOnly<u32>,
         0x64 => ACKNOWLEDGE: WriteOnly<u32>,
-        0x88 => DESTINATION: WriteOnly<u32>,
-        0x90 => COUNT: WriteOnly<u32>,
-        0x98 => COMMAND: WriteOnly<u32>,
     }
 }
 
 const IDENTITY: u32 = 0x0100_00ed;
 const ACCESSES: u32 = 64;
-const START: u32 = 1;
-const INTERRUPT: u32 = 4;
-/// The cause of an interrupt at the end of a transfer.
-const ENDED: u32 = 0x100;
-/// So long a transfer takes, exactly; without bus mastering it moves nothing.
-const TRANSFER: Duration = Duration::from_millis(100);
 
 /// Where there is no such device, measures nothing.
 pub(crate) fn measure() -> Result<()> {
@@ -55,25 +46,6 @@ pub(crate) fn measure() -> Result<()> {
     let soon = cost(|| serve(Some(Instant::now() + Duration::from_secs(1))))?;
     row("interrupt: arm, raise, wait with a deadline, silence", X::None, soon);
     row("interrupt: arm, raise, wait, silence", X::None, cost(|| serve(None))?);
-
-    let mut woken = |deadline: Option<Duration>| -> Result<f64> {
-        let mut least = Duration::MAX;
-        for _ in 0..3 {
-            let armed = interrupt.arm()?;
-            registers.write(Edu::DESTINATION, 0x40000);
-            registers.write(Edu::COUNT, 4);
-            let start = Instant::now();
-            registers.write(Edu::COMMAND, START | INTERRUPT);
-            let fired = armed.wait(deadline.map(|deadline| start + deadline))?;
-            ensure!(fired == 1, "{fired} interrupts");
-            registers.write(Edu::ACKNOWLEDGE, ENDED);
-            least = least.min(start.elapsed().saturating_sub(TRANSFER));
-        }
-        Ok(least.as_secs_f64() * 1e9)
-    };
-    let title = "interrupt: from the event to who slept";
-    row(&format!("{title}, with a deadline"), X::None, woken(Some(Duration::from_secs(1)))?);
-    row(title, X::None, woken(None)?);
     Ok(())
 }
 

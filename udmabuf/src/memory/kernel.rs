@@ -78,7 +78,7 @@ pub(crate) struct Opened {
     pub(crate) is_coherent: bool,
     pub(crate) line: usize,
     pub(crate) direct: Direct,
-    pub(crate) lent: Option<Lent>,
+    pub(crate) lent: Lent,
 }
 
 /// Parts do not share a line of this many bytes, where nobody says more.
@@ -143,7 +143,7 @@ impl Kernel {
             is_coherent: info.is_coherent(),
             line,
             direct,
-            lent,
+            lent: lent.unwrap_or_else(Lent::unshared),
         })
     }
 
