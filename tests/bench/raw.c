@@ -3,13 +3,14 @@
  * The yardstick: what `udmabuf-bench measure` does with the crates, in C on the
  * kernel's own interfaces. Prints the same lines.
  *
- * Usage: raw BUFFER...
+ * Usage: raw BUFFER..., or raw mappings BUFFER... for those alone
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,7 +193,7 @@ static void map_touch_unmap(struct job *job)
 
 	if (start == MAP_FAILED)
 		err(1, "%s: mmap", job->buffer->name);
-	for (size_t at = 0; at < job->size; at += 4096)
+	for (size_t at = 0; at < job->size; at += PAGE)
 		start[at] = 1;
 	munmap((void *)start, job->size);
 }
@@ -317,10 +318,10 @@ static void arm(struct job *job)
 }
 
 /*
- * It is told of it, at once or by poll(), the wait that every signal ends, and
- * silences it. The deadline is a point in time, for a wait that goes on.
+ * It is told of it, at once or by poll(), the wait that every signal ends. The
+ * deadline is a point in time, for a wait that goes on; 0 is none.
  */
-static void serve(struct job *job, double deadline, uint32_t cause)
+static void wait_for(struct job *job, double deadline)
 {
 	struct pollfd wait = { .fd = job->uio, .events = POLLIN };
 	uint32_t count;
@@ -331,21 +332,52 @@ static void serve(struct job *job, double deadline, uint32_t cause)
 		if (errno != EAGAIN || poll(&wait, 1, timeout) != 1)
 			err(1, "no interrupt");
 	}
-	job->registers[0x64 / 4] = cause;
 }
+
+#ifdef __aarch64__
+#define MS		1000000
+#define COUNTER(name)	({ uint64_t value; asm volatile("isb; mrs %0, " name : "=r" (value)); value; })
+
+/*
+ * edu's DMA ends 100 ms after the millisecond in which it is started, with an
+ * interrupt: long after the program has gone to sleep. Where the CPU's counter is
+ * QEMU's clock in nanoseconds, it says how long after.
+ */
+static double wake_up(struct job *job, bool has_deadline)
+{
+	uint64_t late, least = MS;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		double deadline = has_deadline ? now() + 1e9 : 0;
+
+		arm(job);
+		job->registers[0x80 / 4] = 0;
+		job->registers[0x88 / 4] = 0x40000;
+		job->registers[0x90 / 4] = 4;
+		job->registers[0x98 / 4] = 1 | 4;
+		wait_for(job, deadline);
+		late = COUNTER("cntvct_el0") % MS;
+		job->registers[0x64 / 4] = 0x100;
+		least = late < least ? late : least;
+	}
+	return least;
+}
+#endif
 
 static void interrupt_deadline(struct job *job)
 {
 	arm(job);
 	job->registers[0x60 / 4] = 1;
-	serve(job, now() + 1e9, 1);
+	wait_for(job, now() + 1e9);
+	job->registers[0x64 / 4] = 1;
 }
 
 static void interrupt(struct job *job)
 {
 	arm(job);
 	job->registers[0x60 / 4] = 1;
-	serve(job, 0, 1);
+	wait_for(job, 0);
+	job->registers[0x64 / 4] = 1;
 }
 
 static void check(const struct buffer *buffer, const void *expected, size_t size)
@@ -389,6 +421,12 @@ static void measure_syncs(struct buffer *buffer)
 		value = cost(op, &job);
 		buffer_row(buffer, "hand over and take back", size, value);
 		buffer_row(buffer, "sync for the device and back, by ioctl", size, value);
+		if (size <= MIB && !strcmp(buffer->kind, "non-coherent"))
+			buffer_row(buffer, "hand over and take back by the module", size, value);
+		if (size <= MIB)
+			buffer_row_of("C, by SET_SYNC", buffer,
+				      "sync for the device and back, by ioctl", size, "B",
+				      cost(sync_large_pair, &job));
 #ifdef __aarch64__
 		if (!strcmp(buffer->kind, "non-coherent"))
 			buffer_row_of("bare instructions", buffer, "hand over and take back",
@@ -410,6 +448,8 @@ static void measure_batches(struct buffer *buffer)
 {
 	struct u_dma_buf_sync_range *there = calloc(PARTS_MAX, sizeof(*there));
 	struct u_dma_buf_sync_range *back = calloc(PARTS_MAX, sizeof(*back));
+	/* As the SDK's rows are called: with C, all are one. */
+	static const char *const ways[] = { " together", " together by the module", ", by ioctl" };
 	struct job job = { .buffer = buffer };
 
 	for (int i = 0; i < PARTS_MAX; i++) {
@@ -427,14 +467,18 @@ static void measure_batches(struct buffer *buffer)
 		job.there.count = count;
 		job.back.count = count;
 		value = cost(sync_batch_pair, &job);
-		if (count == 16) {
-			buffer_row_of("C", buffer, "16 parts of 128 bytes together", 0, "", value);
-			buffer_row_of("C", buffer, "16 parts of 128 bytes, by ioctl", 0, "", value);
+		for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+			char name[64];
+
+			if (i == 1 && strcmp(buffer->kind, "non-coherent"))
+				continue; /* where there is nothing to maintain */
+			if (count == 16) {
+				snprintf(name, sizeof(name), "16 parts of 128 bytes%s", ways[i]);
+				buffer_row_of("C", buffer, name, 0, "", value);
+			}
+			snprintf(name, sizeof(name), "each of N parts of 128 bytes%s", ways[i]);
+			buffer_row_of("C", buffer, name, count, "parts", value / count);
 		}
-		buffer_row_of("C", buffer, "each of N parts of 128 bytes together", count, "parts",
-			      value / count);
-		buffer_row_of("C", buffer, "each of N parts of 128 bytes, by ioctl", count,
-			      "parts", value / count);
 	}
 	free(there);
 	free(back);
@@ -475,6 +519,20 @@ static void measure_copies(struct buffer *buffer)
 	free(words);
 }
 
+static void measure_mappings(struct buffer *buffer)
+{
+	struct job job = { .buffer = buffer };
+
+	for (size_t size = 64 * KIB; size <= buffer->size && size <= MAPPED_MAX; size *= 4) {
+		double value;
+
+		job.size = size;
+		value = cost(map_touch_unmap, &job);
+		buffer_row(buffer, "mmap, touch every page, munmap", size, value);
+		buffer_row(buffer, "each page: mmap, touch, munmap", size, value * PAGE / size);
+	}
+}
+
 static void measure_buffer(const char *name)
 {
 	struct buffer buffer = open_buffer(name);
@@ -483,11 +541,7 @@ static void measure_buffer(const char *name)
 	measure_syncs(&buffer);
 	if (buffer.size >= MIB)
 		measure_batches(&buffer);
-	for (size_t size = 64 * KIB; size <= buffer.size && size <= MAPPED_MAX; size *= 4) {
-		job.size = size;
-		buffer_row(&buffer, "mmap, touch every page, munmap", size,
-			   cost(map_touch_unmap, &job));
-	}
+	measure_mappings(&buffer);
 	if (buffer.size >= MIB)
 		measure_copies(&buffer);
 	munmap((void *)buffer.start, buffer.size);
@@ -520,6 +574,12 @@ static void measure_device(void)
 	row("interrupt: arm, raise, wait with a deadline, silence", 0, "",
 	    cost(interrupt_deadline, &job));
 	row("interrupt: arm, raise, wait, silence", 0, "", cost(interrupt, &job));
+#ifdef __aarch64__
+	if (COUNTER("cntfrq_el0") != 1000 * MS)
+		return;
+	row("interrupt: from the event to a sleeper with a deadline", 0, "", wake_up(&job, true));
+	row("interrupt: from the event to a sleeper", 0, "", wake_up(&job, false));
+#endif
 }
 
 int main(int argc, char **argv)
@@ -527,6 +587,14 @@ int main(int argc, char **argv)
 	struct job job = { 0 };
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc > 1 && !strcmp(argv[1], "mappings")) {
+		for (int i = 2; i < argc; i++) {
+			struct buffer buffer = open_buffer(argv[i]);
+
+			measure_mappings(&buffer);
+		}
+		return 0;
+	}
 	row("a system call that does nothing", 0, "", cost(do_nothing, &job));
 	for (int i = 1; i < argc; i++)
 		measure_buffer(argv[i]);

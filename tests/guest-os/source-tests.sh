@@ -20,7 +20,7 @@ kernel_tests() {
 }
 
 source_tests() {
-    local root schema
+    local root schema udev
     if root=$(item root bookworm) && schema=$(item schema); then
         step checkpatch tests/guest-os/in-root "$root" "$SOURCE/tests/guest-os/check-style"
         step sparse tests/guest-os/in-root "$root" "$SOURCE/tests/guest-os/check-sparse"
@@ -28,5 +28,11 @@ source_tests() {
     else
         failed=$((failed + 1))
         echo 'FAILED source: its tools could not be had'
+    fi
+    if udev=$(item udev); then
+        step 'udev rules' tests/guest-os/check-rules "$udev"
+    else
+        failed=$((failed + 1))
+        echo 'FAILED udev rules: udev could not be had'
     fi
 }

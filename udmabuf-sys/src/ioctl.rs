@@ -112,7 +112,8 @@ pub fn claim(fd: BorrowedFd<'_>, adopt: bool) -> Result<()> {
 ///
 /// # Errors
 /// Those of [`claim`], where `BUSY` is another file's claim, mapping or export of
-/// any of it. `INVAL`: empty, not whole pages, or not inside the buffer.
+/// any of it. `INVAL`: empty, not whole pages, or not inside the buffer. `NOSPC`:
+/// the buffer has [`abi::CLAIM_RANGES_MAX`] claimed ranges.
 pub fn claim_range(fd: BorrowedFd<'_>, offset: u64, size: u64, adopt: bool) -> Result<()> {
     let flags = if adopt { abi::CLAIM_ADOPT } else { 0 };
     call::<{ abi::CLAIM_RANGE }, _>(fd, ClaimRange { offset, size, flags }).map(drop)

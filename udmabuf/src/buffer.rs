@@ -5,7 +5,8 @@ use std::{fmt, marker::PhantomData, mem::ManuallyDrop, ops::Range};
 
 use crate::{
     Addressed, Bidirectional, CacheMode, Cached, CpuOwned, DeviceAccess, DeviceOwned, Direction,
-    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, memory::Memory, part::Part,
+    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, emulator::Bus, memory::Memory,
+    part::Part,
 };
 
 /// DMA memory that belongs to `O`, the CPU or the device, moves data in
@@ -148,6 +149,22 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     #[must_use]
     pub fn is_coherent(&self) -> bool {
         self.part().memory().is_coherent
+    }
+
+    /// The emulated bus that it is on; none, if hardware reaches it.
+    ///
+    /// Of a transfer's buffers the slot compares it with the engine's. A driver
+    /// that keeps a shared buffer besides, for descriptors, does so itself:
+    ///
+    /// ```
+    /// # let emulator = udmabuf::emulator::Emulator::new().coherent();
+    /// let ring = emulator.buffer(4096).into_shared()?;
+    /// assert_eq!(ring.bus(), Some(&emulator.bus()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bus(&self) -> Option<&Bus> {
+        self.part().memory().bus()
     }
 
     /// What the start of a part is a multiple of, in bytes: a cache line, or

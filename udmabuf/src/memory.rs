@@ -13,7 +13,7 @@ use std::{
 
 pub(crate) use direct::Direct;
 pub(crate) use dma_buf::DmaBuf;
-pub(crate) use kernel::{Exclusive, Kernel, Opening};
+pub(crate) use kernel::{Exclusive, Kernel, Maintenance, Opening};
 use lent::Lent;
 use rustix::io::Errno;
 

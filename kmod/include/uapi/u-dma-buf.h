@@ -240,11 +240,15 @@ struct u_dma_buf_claim_range {
  * settings. A file may hold several ranges. Errors: those of CLAIM, where EBUSY is another file's
  * claim, mapping or export of any of it, and
  *   EINVAL  empty, not whole pages, or not inside the buffer's pages
+ *   ENOSPC  the buffer has as many claimed ranges as there can be
  * A claimant that ends with bytes at the device leaves the device as the owner
  * of the whole buffer.
  */
 #define U_DMA_BUF_IOCTL_CLAIM_RANGE \
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x43, struct u_dma_buf_claim_range)
+
+/* Of a buffer: each costs the kernel memory, and whoever looks for one time. */
+#define U_DMA_BUF_CLAIM_RANGES_MAX	4096
 
 /**
  * struct u_dma_buf_sync_range - one range of a batch

@@ -5,6 +5,7 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod allocations;
+mod axidma;
 mod claims;
 mod commands;
 mod copying;
@@ -12,6 +13,7 @@ mod edu;
 mod errors;
 mod existing;
 mod export;
+mod kill;
 mod large;
 mod manager;
 mod map;
@@ -26,8 +28,12 @@ mod random;
 mod raw;
 mod regions;
 mod sdk;
+mod security;
+mod soak;
 mod sync;
 mod uio;
+mod unplug;
+mod vfio;
 mod zdma;
 
 use std::{
@@ -53,11 +59,15 @@ fn main() -> ExitCode {
         ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["leave-paused", name] => zdma::leave_paused(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
+        ["pulled", name, address, how] => unplug::pulled(name, address, how),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
         ["interfaces", name] => interfaces(name),
+        ["nobody", what] => security::report(what),
+        ["stream", what] => kill::stream(what),
         [board] => run(board),
         _ => ExitCode::from(2),
     }
@@ -65,7 +75,9 @@ fn main() -> ExitCode {
 
 fn run(board: &str) -> ExitCode {
     let mut tests = Tests { failed: false };
-    if board == "arm64-large" {
+    if soak::asked().is_some() {
+        soak::tests(&mut tests, board);
+    } else if board == "arm64-large" {
         tests.test("load", || module::load(board));
         large::tests(&mut tests);
     } else {
@@ -99,6 +111,9 @@ fn all(run: &mut Tests, board: &str) {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    if coherent {
+        run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
+    }
     run.test("uio lookups", uio::lookups);
 
     existing::tests(run, PAIR[0]);
@@ -126,12 +141,18 @@ fn all(run: &mut Tests, board: &str) {
     match board {
         "versal" => {
             run.test("uio unbound", uio::unbound);
-            run.test("zdma copies", || zdma::copies(PAIR));
-            run.test("zdma refusals", || zdma::refusals(PAIR));
+            zdma::tests(run, PAIR, COHERENT_PAIR);
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
+            for maintenance in ["own", "kernel"] {
+                run.test(&format!("program stream, zdma, {maintenance}"), || {
+                    let options = "--part=8192 --in-flight=6 --count=500 --maintenance=";
+                    let command = format!("stream zdma {options}{maintenance}");
+                    programs::says(&command, "500 parts, 4096000 bytes")
+                });
+            }
         }
         // Here edu reaches only what is made for it: `parent`.
-        "arm64-smmu" => {}
+        "arm64-smmu" => vfio::tests(run, PAIR),
         _ => {
             run.test("uio interrupts", uio::interrupts);
             run.test("uio signalled", uio::signalled);
@@ -142,6 +163,15 @@ fn all(run: &mut Tests, board: &str) {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
                 run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
             }
+            run.test("soak edu", || edu::soak(PAIR));
+            run.test("edu storm", || edu::storm(PAIR));
+            run.test("edu signalled", || edu::signalled(PAIR));
+            if unplug::is_possible() {
+                unplug::tests(run, PAIR);
+            }
+            if vfio::is_possible() {
+                vfio::tests(run, PAIR);
+            }
             run.test("edu in flight", || edu::in_flight(PAIR));
             run.test("edu refusals", || edu::refusals(PAIR));
             run.test("edu crashed", || edu::crashed(PAIR));
@@ -149,10 +179,26 @@ fn all(run: &mut Tests, board: &str) {
             run.test("program edu", || {
                 programs::says("edu --32-bits", "65536 bytes there and back")
             });
+            for maintenance in ["own", "kernel"] {
+                run.test(&format!("program stream, edu, {maintenance}"), || {
+                    // 200 ms for each part.
+                    let options = "--in-flight=3 --count=6 --maintenance=";
+                    programs::says(
+                        &format!("stream edu {options}{maintenance}"),
+                        "6 parts, 12288 bytes",
+                    )
+                });
+            }
         }
     }
 
+    run.test("program stream", || {
+        programs::says("stream adversary --engines=2 --count=50", "50 parts, 102400 bytes")
+    });
+    security::tests(run, PAIR);
+    kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
+    run.test("program axidma", || programs::says("axidma", "scatter-gather: 131072 bytes"));
     run.test("unload", || module::unload(PAIR[0]));
 }
 

@@ -7,7 +7,10 @@ use std::{ffi::c_void, fs, fs::File, ptr};
 use anyhow::{Context, Result, bail};
 use rustix::{
     io,
-    mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap},
+    mm::{
+        MapFlags, MprotectFlags, MremapFlags, ProtFlags, mmap, mmap_anonymous, mprotect, mremap,
+        munmap,
+    },
 };
 
 use super::module::busybox;
@@ -46,6 +49,14 @@ impl Map {
         let len = self.len - offset;
         // SAFETY: by the type's invariant, within the mapping; no reference is into it.
         unsafe { mprotect(self.at(offset).cast(), len, MprotectFlags::empty()) }
+    }
+
+    /// Makes it longer, perhaps elsewhere.
+    pub(crate) fn grow(&mut self, len: usize) -> io::Result<()> {
+        // SAFETY: ours by the invariant, and nothing borrows from it.
+        self.start = unsafe { mremap(self.start, self.len, len, MremapFlags::MAYMOVE) }?;
+        self.len = len;
+        Ok(())
     }
 
     fn at(&self, offset: usize) -> *mut u8 {

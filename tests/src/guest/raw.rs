@@ -12,6 +12,26 @@ use rustix::{
     io::Result,
     ioctl::{Ioctl, IoctlOutput, Opcode, ioctl},
 };
+use udmabuf_sys::abi;
+
+/// All that the device file takes.
+pub(crate) const COMMANDS: [Opcode; 15] = [
+    abi::GET_DRV_INFO,
+    abi::GET_SIZE,
+    abi::GET_DMA_ADDR,
+    abi::GET_SYNC_OWNER,
+    abi::SET_SYNC_FOR_CPU,
+    abi::SET_SYNC_FOR_DEVICE,
+    abi::GET_DEV_INFO,
+    abi::GET_SYNC,
+    abi::SET_SYNC,
+    abi::EXPORT,
+    abi::CLAIM,
+    abi::GET_CAPS,
+    abi::SYNC_BATCH,
+    abi::CLAIM_RANGE,
+    abi::SET_MAP_MODE,
+];
 
 struct Raw {
     opcode: Opcode,
@@ -45,8 +65,14 @@ pub(crate) fn call(fd: BorrowedFd<'_>, opcode: Opcode, argument: &mut [u8]) -> R
 
 /// An ioctl whose argument is at an address where nothing is.
 pub(crate) fn call_nowhere(fd: BorrowedFd<'_>, opcode: Opcode) -> Result<()> {
-    let argument = ptr::without_provenance_mut(8);
-    // SAFETY: the first page is never mapped.
+    // The first page is never mapped.
+    call_kernel(fd, opcode, 8)
+}
+
+/// An ioctl whose argument is where the kernel lives, or nobody.
+pub(crate) fn call_kernel(fd: BorrowedFd<'_>, opcode: Opcode, address: usize) -> Result<()> {
+    let argument = ptr::without_provenance_mut(address);
+    // SAFETY: nothing of this program is there.
     unsafe { ioctl(fd, Raw { opcode, argument }) }
 }
 

@@ -288,23 +288,7 @@ fn arguments(name: &str) -> Result<String> {
     let after = ioctl::sync_settings(fd)?;
     ensure!(before.flags == after.flags && before.offset == after.offset, "a refused mode stuck");
 
-    for opcode in [
-        abi::GET_DRV_INFO,
-        abi::GET_SIZE,
-        abi::GET_DMA_ADDR,
-        abi::GET_SYNC_OWNER,
-        abi::SET_SYNC_FOR_CPU,
-        abi::SET_SYNC_FOR_DEVICE,
-        abi::GET_DEV_INFO,
-        abi::GET_SYNC,
-        abi::SET_SYNC,
-        abi::EXPORT,
-        abi::CLAIM,
-        abi::GET_CAPS,
-        abi::SYNC_BATCH,
-        abi::CLAIM_RANGE,
-        abi::SET_MAP_MODE,
-    ] {
+    for opcode in raw::COMMANDS {
         let result = raw::call_nowhere(fd, opcode);
         ensure!(result == Err(Errno::FAULT), "{opcode:#x} with a bad pointer: {result:?}");
         // The same number with another argument size.
