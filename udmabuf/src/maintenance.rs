@@ -210,12 +210,14 @@ impl Cpu {
     // The same in steps, for many ranges between two barriers.
 
     /// Cleans `len` mapped bytes at `start`.
+    #[inline(never)]
     pub(crate) fn clean_lines(mut self, start: NonNull<u8>, len: usize) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         each_line(start, len, line, false, |addr| self.clean(addr));
     }
 
     /// Drops the lines of `len` mapped bytes at `start`.
+    #[inline(never)]
     pub(crate) fn drop_lines(mut self, start: NonNull<u8>, len: usize) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         each_line(start, len, line, false, |addr| self.clean_and_drop(addr));
