@@ -128,7 +128,8 @@ impl Interrupt {
     }
 
     /// Unmasks the interrupt, for as long as the guard lives. If the device asks
-    /// for it already, it fires at once.
+    /// for it already, it fires at once. That nothing answers any more, the wait
+    /// finds out, before it sleeps.
     ///
     /// # Errors
     /// [`Error::Removed`]
