@@ -15,7 +15,8 @@ use crate::{
 /// `Vec` of them.
 ///
 /// On drivers that need a system call it is one for as many parts of a buffer as
-/// follow each other (up to 64), where the driver has batches.
+/// follow each other (up to 64), where the driver has batches. Where it takes none,
+/// those share a barrier; a vector is the cheapest, and turned over as it is.
 ///
 /// ```
 /// use udmabuf::{CpuParts, Parts, emulator::Emulator};
