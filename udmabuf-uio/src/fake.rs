@@ -344,9 +344,14 @@ fn a_device_that_does_not_answer_is_removed() {
     let config = fake.pci("uio_pci_generic", MEMORY);
     let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
     let bus_master = pci.bus_master().unwrap();
+    fake.write("dev/uio9", ""); // no interrupt
+    let mut interrupt = pci.into_interrupt().unwrap();
+    let mut armed = interrupt.arm().unwrap();
+    assert_eq!(armed.try_wait().unwrap(), 0);
     fs::write(&config, [0xff; 64]).unwrap();
-    let error = bus_master.forbid().unwrap_err();
-    assert!(matches!(error, Error::Removed { .. }), "{error}");
+    for error in [bus_master.forbid().unwrap_err(), armed.try_wait().unwrap_err()] {
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+    }
 }
 
 #[test]

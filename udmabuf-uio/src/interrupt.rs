@@ -128,7 +128,8 @@ impl Interrupt {
     }
 
     /// Unmasks the interrupt, for as long as the guard lives. If the device asks
-    /// for it already, it fires at once.
+    /// for it already, it fires at once. That nothing answers any more, the wait
+    /// finds out, before it sleeps.
     ///
     /// # Errors
     /// [`Error::Removed`]
@@ -144,10 +145,12 @@ impl Interrupt {
         self.missed
     }
 
+    #[inline]
     fn set_masked(&self, masked: bool) -> Result<(), Error> {
         self.try_set_masked(masked).map_err(|error| self.error(error))
     }
 
+    #[inline]
     fn try_set_masked(&self, masked: bool) -> io::Result<()> {
         match &self.source {
             Source::Kernel { pci: Some(config), .. } => config.set_intx_disable(masked),
@@ -187,12 +190,14 @@ impl Interrupt {
     }
 
     /// How often it fired since the last call.
+    #[inline]
     fn count(&mut self) -> Result<u32, Error> {
         let count = self.try_count().map_err(|error| self.error(error))?;
         self.missed += u64::from(count.saturating_sub(1));
         Ok(count)
     }
 
+    #[inline]
     fn try_count(&mut self) -> io::Result<u32> {
         let counted = match &mut self.source {
             Source::Kernel { handle, seen, .. } => {
@@ -219,6 +224,7 @@ impl Interrupt {
         }
     }
 
+    #[cold]
     fn error(&self, error: io::Error) -> Error {
         let device = match &self.source {
             Source::Kernel { handle, .. } | Source::Vfio(VfioLine { handle, .. }) => {
@@ -284,6 +290,7 @@ impl Armed<'_> {
     ///
     /// # Errors
     /// As [`Interrupt::wait`].
+    #[inline]
     pub fn try_wait(&mut self) -> Result<u32, Error> {
         let count = self.interrupt.count()?;
         self.fired |= count > 0;

@@ -77,10 +77,12 @@ impl Config {
     }
 
     /// Written without a read: of that half, the kernel changes only this bit.
+    #[inline]
     pub(crate) fn set_intx_disable(&self, disable: bool) -> io::Result<()> {
         let [_, high] = self.found;
         let value = if disable { high | INTX_DISABLE } else { high & !INTX_DISABLE };
-        self.file.write_all_at(&[value], self.base + HIGH)
+        rustix::io::pwrite(&self.file, &[value], self.base + HIGH)?;
+        Ok(())
     }
 
     /// Whether anything answers.
