@@ -68,7 +68,12 @@ impl Bound {
     fn new() -> Result<Self> {
         for module in ["vfio", "vfio_iommu_type1", "vfio_virqfd", "vfio-pci-core", "vfio-pci"] {
             let path = format!("/modules/{module}.ko");
-            let options = (module == "vfio").then_some("enable_unsafe_noiommu_mode=1");
+            let options = match module {
+                "vfio" => Some("enable_unsafe_noiommu_mode=1"),
+                // The board's interrupt controller does not keep messages apart.
+                "vfio_iommu_type1" => Some("allow_unsafe_interrupts=1"),
+                _ => None,
+            };
             let loaded = Command::new("insmod").arg(path).args(options).status()?;
             ensure!(loaded.success(), "insmod {module}: {loaded}");
         }
