@@ -5,6 +5,7 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod allocations;
+mod axidma;
 mod claims;
 mod commands;
 mod copying;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["leave-paused", name] => zdma::leave_paused(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
         ["pulled", name, address, how] => unplug::pulled(name, address, how),
         ["lend", name] => claims::lend(name),
@@ -109,6 +111,9 @@ fn all(run: &mut Tests, board: &str) {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    if coherent {
+        run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
+    }
     run.test("uio lookups", uio::lookups);
 
     existing::tests(run, PAIR[0]);
@@ -136,8 +141,7 @@ fn all(run: &mut Tests, board: &str) {
     match board {
         "versal" => {
             run.test("uio unbound", uio::unbound);
-            run.test("zdma copies", || zdma::copies(PAIR));
-            run.test("zdma refusals", || zdma::refusals(PAIR));
+            zdma::tests(run, PAIR, COHERENT_PAIR);
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
             for maintenance in ["own", "kernel"] {
                 run.test(&format!("program stream, zdma, {maintenance}"), || {
@@ -194,6 +198,7 @@ fn all(run: &mut Tests, board: &str) {
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
+    run.test("program axidma", || programs::says("axidma", "scatter-gather: 131072 bytes"));
     run.test("unload", || module::unload(PAIR[0]));
 }
 

@@ -33,9 +33,9 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A place from 0 to `end` - 1.
-    pub(crate) fn index(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap_or(0) % end
+    /// As [`below`](Self::below), for lengths.
+    pub(crate) fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).unwrap_or(0)
     }
 
     pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
