@@ -66,7 +66,7 @@ pub(crate) fn soak([source, destination]: Pair) -> Result<String> {
     source = edu.upload(source.into_device()?, 0..MEMORY_LEN, 0)?.wait(TIMEOUT)?;
     let mut memory = source.as_slice()[..MEMORY_LEN].to_vec();
 
-    let count = soak::count();
+    let count = soak::count(100);
     let (mut bytes, mut uploads) = (0, 0);
     for number in 0..count {
         let len = 1 + random.index(MEMORY_LEN);

@@ -14,15 +14,13 @@ use udmabuf_examples::zdma::{Error, Zdma};
 use udmabuf_uio::By;
 
 pub(crate) use self::control::leave_paused;
-use super::{Pair, Tests, errors::says, random::Random};
+use super::{Pair, Tests, errors::says, random::Random, soak};
 
 const TOTAL_LEN: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CHANNELS: usize = 8;
 /// Of another kind than the pairs: small, and not coherent.
 const SMALL: &str = "udmabuf7";
-/// Transfers in a run of all tests.
-const SHORT_SOAK: u64 = 200;
 
 type Source = Buffer<CpuOwned, ToDevice>;
 type Destination = Buffer<CpuOwned, FromDevice>;
@@ -37,7 +35,7 @@ pub(crate) fn tests(run: &mut Tests, pair: Pair, coherent: Pair) {
     run.test("zdma channels", || channels(pair, coherent[0]));
     control::tests(run, pair, coherent[0]);
     intruder::tests(run, pair, coherent[0]);
-    run.test("soak zdma", || soak(pair, coherent[0], SHORT_SOAK));
+    run.test("soak zdma", || soak(pair, coherent[0], soak::count(200)));
 }
 
 /// The first channel, each time.
