@@ -224,7 +224,7 @@ impl Pci {
     /// [`Error::NoInterrupt`], [`Error::Os`], [`Error::Removed`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
         match &self.vfio {
-            Some(vfio) => Interrupt::vfio(VfioLine::new(vfio, &[Irq::Intx])?),
+            Some(vfio) => Interrupt::vfio(VfioLine::new(vfio, self.config.clone(), &[Irq::Intx])?),
             None => Interrupt::new(self.handle, Some(self.config)),
         }
     }
@@ -232,12 +232,21 @@ impl Pci {
     /// The device's first message-signalled interrupt: of MSI-X, or else of MSI. It
     /// has no mask: what comes while nobody waits ends the next wait.
     ///
+    /// A message is a write to memory: none comes before [`BusMaster::allow`]. Behind
+    /// an IOMMU it is the only write that gets through, and this allows it.
+    ///
     /// # Errors
     /// As [`into_interrupt`](Self::into_interrupt); [`Error::Unsupported`] for
     /// `uio_pci_generic`.
     pub fn into_message_interrupt(self) -> Result<Interrupt, Error> {
         match &self.vfio {
-            Some(vfio) => Interrupt::vfio(VfioLine::new(vfio, &[Irq::MsiX, Irq::Msi])?),
+            Some(vfio) => {
+                if vfio.is_behind_iommu {
+                    self.config.set_bus_master(true)?;
+                }
+                let irqs = [Irq::MsiX, Irq::Msi];
+                Interrupt::vfio(VfioLine::new(vfio, self.config.clone(), &irqs)?)
+            }
             None => Err(Error::Unsupported {
                 device: self.handle.label.clone(),
                 wanted: "message-signalled interrupt".into(),

@@ -64,7 +64,17 @@ impl Vfio {
         ioctl::set_container(group.as_fd(), container.as_fd())
             .map_err(call("VFIO_GROUP_SET_CONTAINER"))?;
         let iommu = if is_behind_iommu { ioctl::Iommu::Type1V2 } else { ioctl::Iommu::None };
-        ioctl::set_iommu(container.as_fd(), iommu).map_err(call("VFIO_SET_IOMMU"))?;
+        ioctl::set_iommu(container.as_fd(), iommu).map_err(|errno| match errno {
+            // Messages of the device could be made to look like another's.
+            Errno::PERM if is_behind_iommu => Error::Unsupported {
+                device: address.clone(),
+                wanted: "interrupts that are kept apart from other devices'".into(),
+                cure: "bind it to uio_pci_generic, or load vfio_iommu_type1 with \
+                       allow_unsafe_interrupts=1"
+                    .into(),
+            },
+            errno => call("VFIO_SET_IOMMU")(errno),
+        })?;
         let name = CString::new(address.as_str()).map_err(|error| {
             Error::os(address, "VFIO_GROUP_GET_DEVICE_FD")(io::Error::other(error))
         })?;

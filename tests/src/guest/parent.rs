@@ -123,6 +123,9 @@ fn isolated([name, _]: Pair) -> Result<String> {
     let outside = ioctl::dma_addr(other.as_fd())?;
     // SAFETY: as in `moves_data`.
     let engine = unsafe { Edu::open_with_32_bits() }?;
+    // The driver lets it access memory with the first transfer.
+    let own = Buffer::open("udmabuf_bound")?.for_direction::<ToDevice>();
+    drop(engine.upload(own.into_device()?, 0..64, 0)?.wait(Duration::from_secs(10))?);
     let registers = File::options()
         .read(true)
         .write(true)

@@ -90,7 +90,7 @@ impl Config {
         self.get(HIGH).map(drop)
     }
 
-    fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {
+    pub(crate) fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {
         let set = || {
             self.set(LOW, BUS_MASTER, allowed)?;
             // The read comes back only after the write has reached the device.

@@ -15,7 +15,7 @@ use super::{
     Vfio,
     ioctl::{self, Irq},
 };
-use crate::{Error, handle::Handle};
+use crate::{Error, handle::Handle, pci::Config};
 
 /// The first interrupt of one kind. INTx is masked by the kernel when it fires, as
 /// UIO does; a message has no mask, and is counted until somebody waits.
@@ -29,11 +29,17 @@ pub(crate) struct VfioLine {
     request: OwnedFd,
     /// Readable when one of the two is.
     either: OwnedFd,
+    /// Restored with the last user of the device.
+    _config: Arc<Config>,
 }
 
 impl VfioLine {
     /// `irqs`: the first of these that the device has.
-    pub(crate) fn new(vfio: &Vfio, irqs: &[Irq]) -> std::result::Result<Self, Error> {
+    pub(crate) fn new(
+        vfio: &Vfio,
+        config: Arc<Config>,
+        irqs: &[Irq],
+    ) -> std::result::Result<Self, Error> {
         let handle = vfio.handle().clone();
         let made = || -> Result<Option<Self>> {
             let device = handle.uio.as_fd();
@@ -54,7 +60,7 @@ impl VfioLine {
                 ioctl::trigger(device, Irq::Request, request.as_fd())?;
             }
             ioctl::trigger(device, irq, event.as_fd())?;
-            Ok(Some(Self { handle: handle.clone(), irq, event, request, either }))
+            Ok(Some(Self { handle: handle.clone(), irq, event, request, either, _config: config }))
         };
         match made() {
             Ok(Some(line)) => Ok(line),
