@@ -233,7 +233,7 @@ fn sync_value(direction: Direction, offset: u64, size: u64) -> Option<u64> {
     let is_small = offset <= u64::from(u32::MAX) && size <= u64::from(u32::MAX);
     // A value without a size would be the stored range.
     let has_value = is_small && size != 0 && size % 16 == 0;
-    has_value.then(|| offset << 32 | size | (direction as u64) << 2 | 1)
+    has_value.then_some(offset << 32 | size | (direction as u64) << 2 | 1)
 }
 
 fn set_sync(
