@@ -9,10 +9,12 @@ mod axidma;
 mod claims;
 mod commands;
 mod copying;
+mod dma_api;
 mod edu;
 mod errors;
 mod existing;
 mod export;
+mod in_kernel;
 mod kill;
 mod large;
 mod manager;
@@ -22,6 +24,7 @@ mod module;
 mod other_drivers;
 mod ownership;
 mod parent;
+mod peer;
 mod pinned;
 mod programs;
 mod random;
@@ -125,6 +128,10 @@ fn all(run: &mut Tests, board: &str) {
         run.test("256 minor numbers", manager::all_minors);
     }
     export::tests(run, board, PAIR[0]);
+    in_kernel::tests(run, board);
+    if board == "arm64" {
+        run.test("what the DMA API is told", || dma_api::told(PAIR[0]));
+    }
     memory_types::tests(run, pairs);
     copying::tests(run, PAIR[0]);
     pinned::tests(run, PAIR[0]);
