@@ -29,6 +29,7 @@ mod regions;
 mod sdk;
 mod security;
 mod sync;
+mod syscalls;
 mod uio;
 mod zdma;
 
@@ -156,6 +157,7 @@ fn all(run: &mut Tests, board: &str) {
         }
     }
 
+    syscalls::tests(run, board, PAIR);
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
