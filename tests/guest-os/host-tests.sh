@@ -15,22 +15,41 @@ step() {
     fi
 }
 
-# Counts cargo's tests one by one.
+# cargo_tests NAME ARGUMENT...: counts cargo's tests one by one.
 cargo_tests() {
-    local output counts status=0
-    echo "cargo test ..."
-    output=$(cargo test --workspace --locked --no-fail-fast 2>&1) || status=$?
+    local output counts status=0 name=$1
+    echo "$name ..."
+    output=$(cargo test --locked --no-fail-fast "${@:2}" 2>&1) || status=$?
     counts=$(sed -n 's/^test result: [a-zA-Z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' <<<"$output" |
         awk '{ p += $1; f += $2 } END { print p + 0, f + 0 }')
     [ $status = 0 ] || printf '%s\n' "$output"
     passed=$((passed + ${counts% *}))
     failed=$((failed + ${counts#* }))
-    echo "cargo test: ${counts% *} passed, ${counts#* } failed"
+    echo "$name: ${counts% *} passed, ${counts#* } failed"
     # It did not compile, or a test program died, or cargo counts otherwise now.
     if [ "${counts#* }" = 0 ] && { [ $status != 0 ] || [ "${counts% *}" = 0 ]; }; then
         failed=$((failed + 1))
-        echo "FAILED cargo test: exit status $status, no test failed"
+        echo "FAILED $name: exit status $status, no test failed"
     fi
+}
+
+# The crates' tests with the compiler's sanitizers, which a stable compiler has, if it
+# is told to behave like a nightly one. The standard library is not built anew: its own
+# code is not watched. What a device owned is leaked on purpose. Random programs, which
+# take long, are a fuzz target, too.
+sanitizer_tests() {
+    local sanitizer
+    if [ "$(uname -m)" != x86_64 ]; then
+        echo 'skipped sanitizers: for x86_64 hosts'
+        return
+    fi
+    for sanitizer in address thread; do
+        CARGO_TARGET_DIR=$CACHE/sanitizers-$sanitizer RUSTC_BOOTSTRAP=1 \
+            RUSTFLAGS="-Zsanitizer=$sanitizer -Cunsafe-allow-abi-mismatch=sanitizer" \
+            ASAN_OPTIONS=detect_leaks=0 \
+            cargo_tests "sanitizer: $sanitizer" --target x86_64-unknown-linux-gnu --lib --tests \
+            -p udmabuf-sys -p udmabuf -p udmabuf-uio -p udmabuf-examples -- --skip random_programs
+    done
 }
 
 host_tests() {
@@ -40,5 +59,6 @@ host_tests() {
     step fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
-    cargo_tests
+    cargo_tests 'cargo test' --workspace
+    sanitizer_tests
 }

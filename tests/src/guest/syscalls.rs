@@ -87,14 +87,26 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     said
 }
 
-/// The error is about a device or a path, and ends with what the kernel said; but a
-/// device of which sysfs says nothing is one that is not there.
+/// The error is about a device or a path, and ends with what the kernel said; but what
+/// sysfs does not tell of is not there.
 fn says_what(said: &str, errno: Errno) -> Result<()> {
-    if said.starts_with("no device ") && said.contains(" in /sys/") {
+    let no_device = said.starts_with("no device ") && said.contains(" in /sys/");
+    if no_device || said.contains(" has no register block ") {
         return Ok(());
     }
-    let on =
-        ["0000:", "udmabuf", "made", "u-dma-buf", "uio", "edu", "dma-buf", "PCI", "/dev/", "/sys/"];
+    let on = [
+        "0000:",
+        "udmabuf",
+        "made",
+        "u-dma-buf",
+        "uio",
+        "UIO",
+        "edu",
+        "dma-buf",
+        "PCI",
+        "/dev/",
+        "/sys/",
+    ];
     ensure!(on.iter().any(|name| said.contains(name)), "no device in {said:?}");
     let code = format!("os error {}", errno.raw_os_error());
     ensure!(said.contains(&code), "not what the kernel said: {said:?}");
