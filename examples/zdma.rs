@@ -14,7 +14,7 @@ const TOTAL_LEN: usize = 1 << 20;
 
 fn main() -> anyhow::Result<()> {
     let name = std::env::args().nth(1).unwrap_or_else(|| "dma".into());
-    let zdma = Zdma::open(&name)?; // first: it waits for what a crashed program left running
+    let zdma = Zdma::open(name.as_str())?; // first: it waits for what a crashed program left running
     let mut source = Buffer::open("udmabuf0")?.for_direction::<ToDevice>();
     let mut destination = Buffer::open("udmabuf1")?.for_direction::<FromDevice>();
 

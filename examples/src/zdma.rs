@@ -1,70 +1,68 @@
 //! The DMA channels of AMD's Zynq UltraScale+ and Versal ("ZDMA", "GDMA",
-//! "ADMA"), memory to memory in simple mode, through UIO.
+//! "ADMA"), memory to memory, through UIO or emulated: one buffer to another in
+//! simple mode, and lists of buffers in linked-list mode.
 //!
-//! Registers: UG1087, module ZDMA. Behaviour: UG1085, chapter "DMA Controller".
-//! The device tree gives a channel to this driver by
+//! Registers: UG1087, module ZDMA. Behaviour: UG1085, chapter "DMA Controller";
+//! for Versal, AM011. The device tree gives a channel to this driver by
 //! `compatible = "generic-uio"`.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use udmabuf::{Buffer, FromDevice, ToDevice, emulator::Emulator};
+//! # use udmabuf_examples::zdma::Zdma;
+//! # let emulator = Emulator::new().coherent();
+//! # let faults = udmabuf_uio::emulator::Faults::default();
+//! # let buffer = |size| emulator.buffer(size);
+//! let zdma = Zdma::emulated(&emulator, &faults)?; // on a board: Zdma::open("dma")?
+//! zdma.set_table(buffer(4096).into_shared()?)?; // for 128 descriptors
+//!
+//! let mut frame = buffer(4096).for_direction::<ToDevice>();
+//! frame.as_mut_slice().fill(0x5a);
+//! let (head, tail) = frame.split_at(1024)?;
+//! let sources = vec![head.into_device()?, tail.into_device()?];
+//! let destinations = vec![buffer(4096).for_direction::<FromDevice>().into_device()?];
+//! let transfer = zdma.copy_list(sources, destinations)?;
+//! let (sources, destinations) = transfer.wait(Duration::from_secs(1))?;
+//! assert_eq!(destinations[0].as_slice(), [0x5a; 4096]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![allow(unsafe_code, reason = "vouches for the engine and for its registers")]
 
+mod control;
+mod fault;
+mod list;
+mod model;
+mod registers;
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
-    thread,
     time::{Duration, Instant},
 };
 
-use udmabuf::{Buffer, Busy, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice};
-use udmabuf_uio::{Inner, Interrupt, Registers, Uio, block};
+use udmabuf::{
+    Addressed, Bidirectional, Buffer, Busy, DeviceOwned, Engine, FromDevice, Handoff, Progress,
+    Shared, Slot, StartError, Started, ToDevice,
+    emulator::{Bus, Emulator},
+};
+use udmabuf_uio::{
+    By, Interrupt, Io, Mmio, Registers, Uio, UioDevice,
+    emulator::{Emulated, Faults as DeviceFaults, emulate_with},
+};
 
-block! {
-    /// One channel's registers.
-    struct Regs: 0x204 bytes, align 4 {
-        /// Interrupt status; writing a 1 clears the bit.
-        0x100 => ISR: WriteEffect<u32>,
-        0x108 => INTERRUPT_ENABLE: WriteOnly<u32>,
-        0x10c => INTERRUPT_DISABLE: WriteOnly<u32>,
-        0x110 => CTRL0: ReadWrite<u32>,
-        0x11c => STATUS: ReadOnly<u32>,
-        0x120 => DATA_ATTR: ReadWrite<u32>,
-        0x128 => SOURCE: Descriptor,
-        0x138 => DESTINATION: Descriptor,
-        0x200 => CTRL2: ReadWrite<u32>,
-    }
-}
-
-block! {
-    /// Four words that say where one side of the copy is.
-    struct Descriptor: 0x10 bytes, align 4 {
-        0x0 => ADDR_LOW: ReadWrite<u32>,
-        0x4 => ADDR_HIGH: ReadWrite<u32>,
-        0x8 => SIZE: ReadWrite<u32>,
-        0xc => CONTROL: ReadWrite<u32>,
-    }
-}
-
-const ISR_ALL: u32 = 0xfff;
-const ISR_DONE: u32 = 1 << 10;
-/// Errors on the bus: data write, data read, descriptor reads, register access.
-const ISR_ERRORS: u32 = 1 << 9 | 1 << 8 | 1 << 7 | 1 << 6 | 1 << 0;
-/// Simple mode, read and write: the reset value.
-const CTRL0_SIMPLE: u32 = 0x80;
-const STATUS_STATE: u32 = 0b11;
-const STATUS_PAUSED: u32 = 0b01;
-const STATUS_BUSY: u32 = 0b10;
-/// The reset value: incrementing bursts of 16, and no cache attributes but
-/// "modifiable".
-const DATA_ATTR_RESET: u32 = 0x0483_d20f;
-/// Both sides write-back, allocating: what a snooped transaction needs.
-const DATA_ATTR_SNOOPED: u32 = DATA_ATTR_RESET | 0xf << 22 | 0xf << 8;
-/// This side of the copy snoops the CPU's caches.
-const CONTROL_COHERENT: u32 = 1;
-const CTRL2_ENABLE: u32 = 1;
-
-/// Address lines that the engine drives.
-const ADDR_BITS: u32 = 49;
-/// The size field has 30 bits.
-const MAX_LEN: usize = (1 << 30) - 1;
-/// Longer than the largest copy takes.
-const DRAIN: Duration = Duration::from_secs(10);
+use self::{
+    control::Control,
+    registers::{MAX_LEN, Regs},
+    table::Table,
+};
+pub use self::{
+    fault::{Fault, Faults},
+    table::DESCRIPTOR_LEN,
+};
 
 /// What goes wrong on a channel.
 #[derive(Debug, thiserror::Error)]
@@ -72,77 +70,242 @@ pub enum Error {
     /// The device cannot be opened, or its interrupt not waited for.
     #[error(transparent)]
     Uio(#[from] udmabuf_uio::Error),
-    /// A buffer is out of the engine's reach.
+    /// A buffer is out of the engine's reach, or a range not in it.
     #[error(transparent)]
     Buffer(#[from] udmabuf::Error),
     /// The destination cannot hold the source.
     #[error("the source has {source_len} bytes, the destination only {destination_len}")]
     TooSmall {
         /// Bytes in the source.
-        source_len: usize,
+        source_len: u64,
         /// Bytes in the destination.
-        destination_len: usize,
+        destination_len: u64,
     },
-    /// More than one transfer can move.
-    #[error("{0} bytes are more than the {MAX_LEN} that one transfer can move")]
-    TooLong(usize),
-    /// The engine met an error on the bus.
-    #[error("the engine met an error on the bus: interrupt status {0:#x}")]
-    Bus(u32),
-    /// The engine does not come to rest.
-    #[error("the engine is still busy after {DRAIN:?}")]
-    NotIdle,
+    /// More than one transfer, or one part of a list, can move.
+    #[error("{0} bytes are more than the {MAX_LEN} that one transfer, or part of a list, can move")]
+    TooLong(u64),
+    /// There is nothing to copy.
+    #[error("there is nothing to copy")]
+    Empty,
+    /// The channel has no memory for descriptors.
+    #[error("the channel has no memory for descriptors: call `set_table` first")]
+    NoTable,
+    /// The list has more parts than the table has room for.
+    #[error("the list needs {needed} bytes for its descriptors, and the table has {room}")]
+    TableTooSmall {
+        /// Bytes of the list's descriptors.
+        needed: usize,
+        /// Bytes of the table.
+        room: usize,
+    },
+    /// A table does not start where a descriptor can.
+    #[error("a table at {0:#x} is not at a multiple of {DESCRIPTOR_LEN}")]
+    TableMisaligned(u64),
+    /// The channel has reported faults.
+    #[error("the channel reports: {0}")]
+    Faults(Faults),
+    /// A list was to be stopped, which took longer than anybody waited.
+    #[error("the list ended early: it was told to stop")]
+    CutShort,
+    /// The channel does not come to rest.
+    #[error("the channel is still busy after {0:?}")]
+    NotIdle(Duration),
 }
 
 /// The buffers of a copy: source and destination.
 pub type Pair = (Buffer<DeviceOwned, ToDevice>, Buffer<DeviceOwned, FromDevice>);
+/// The buffers of a list: sources and destinations.
+pub type Lists = (Vec<Buffer<DeviceOwned, ToDevice>>, Vec<Buffer<DeviceOwned, FromDevice>>);
 
 /// A DMA channel that this process drives alone.
 #[derive(Debug)]
-pub struct Zdma(Slot<Channel>);
+pub struct Zdma<I: Io + Send = Mmio> {
+    slot: Slot<Channel<I>>,
+    control: Arc<Mutex<Control<I>>>,
+    bus: Option<Bus>,
+}
 
 /// The channel's engine: what a transfer holds while it runs.
 #[derive(Debug)]
-pub struct Channel {
-    regs: Registers<Regs>,
+pub struct Channel<I: Io = Mmio> {
+    /// Shared with [`Zdma`], which can pause what is running.
+    control: Arc<Mutex<Control<I>>>,
     interrupt: Interrupt,
-    /// From the enable bit until the interrupt status says how it ended: right
-    /// after that bit, the state need not be "busy" yet.
-    started: bool,
     interrupts: u64,
+    /// The emulated bus that the channel masters; none for hardware.
+    bus: Option<Bus>,
 }
 
+/// Where UG1087 has the channels' registers: eight of each kind, 64 KiB apart.
+/// Those of Versal (AM012, module ADMA) are where the first eight are.
+const CHANNELS: [Range<u64>; 2] = [0xffa8_0000..0xffb0_0000, 0xfd50_0000..0xfd58_0000];
+
 impl Zdma {
-    /// Opens the first free channel that is a UIO device called `name`, waits
-    /// until it is idle and resets it.
+    /// The channels that a driver in userspace can have, by their UIO devices:
+    /// [`UioDevice::maps`] says where each has its registers, and
+    /// `By::Address` opens it.
+    ///
+    /// # Errors
+    /// [`Error::Uio`]
+    pub fn list() -> Result<Vec<UioDevice>, Error> {
+        let mut devices = Uio::list()?;
+        devices.retain(|device| {
+            device.maps.iter().any(|map| CHANNELS.iter().any(|all| all.contains(&map.address)))
+        });
+        Ok(devices)
+    }
+
+    /// Opens the first free channel that is a UIO device of this name, or found
+    /// [by](By) something else; stops what is running there, and resets it.
     ///
     /// # Errors
     /// [`Error::Uio`], [`Error::NotIdle`]
-    pub fn open(name: &str) -> Result<Self, Error> {
-        let uio = Uio::open(name)?;
+    pub fn open<'a>(by: impl Into<By<'a>>) -> Result<Self, Error> {
+        let uio = Uio::open(by)?;
         // SAFETY: the registers are those of UG1087, and DMA is started only by
-        // `Channel::program`, with the addresses of a transfer's buffers.
-        let regs = unsafe { uio.registers(0)? };
-        let interrupt = uio.into_interrupt()?;
-        let mut channel = Channel { regs, interrupt, started: false, interrupts: 0 };
-        channel.stop()?;
-        channel.regs.write(Regs::INTERRUPT_DISABLE, ISR_ALL);
-        channel.regs.write(Regs::CTRL0, CTRL0_SIMPLE);
-        channel.regs.write(Regs::INTERRUPT_ENABLE, ISR_DONE | ISR_ERRORS);
-        Ok(Self(Slot::new(channel)))
+        // `Control`, with the addresses of a transfer's buffers.
+        let registers = unsafe { uio.registers(0)? };
+        Self::new(registers, uio.into_interrupt()?, None)
+    }
+}
+
+impl Zdma<Emulated> {
+    /// Starts a model of a channel on the emulator's bus, in which things may go
+    /// wrong.
+    ///
+    /// # Errors
+    /// [`Error::Uio`]
+    pub fn emulated(emulator: &Emulator, faults: &DeviceFaults) -> Result<Self, Error> {
+        let bus = emulator.bus();
+        let (registers, interrupt) = emulate_with(model::Model::new(bus.clone()), faults)?;
+        Self::new(registers, interrupt, Some(bus))
+    }
+}
+
+impl<I: Io + Send> Zdma<I> {
+    fn new(
+        registers: Registers<Regs, I>,
+        interrupt: Interrupt,
+        bus: Option<Bus>,
+    ) -> Result<Self, Error> {
+        let control = Arc::new(Mutex::new(Control::new(registers)?));
+        let channel =
+            Channel { control: control.clone(), interrupt, interrupts: 0, bus: bus.clone() };
+        Ok(Self { slot: Slot::new(channel), control, bus })
+    }
+
+    /// Gives the channel memory for the descriptors of lists, [`DESCRIPTOR_LEN`]
+    /// bytes a part, in place of what it had. It is free again when the channel
+    /// is closed.
+    ///
+    /// # Errors
+    /// [`Busy`] while a transfer is running; [`Error::TableMisaligned`],
+    /// [`Error::Buffer`]. The memory is in the error.
+    #[allow(clippy::type_complexity, reason = "a handoff, as elsewhere")]
+    pub fn set_table<M: Addressed>(
+        &self,
+        table: Buffer<Shared, Bidirectional, M>,
+    ) -> Result<(), Handoff<Buffer<Shared, Bidirectional, M>, StartError<Error>>> {
+        let mut control = lock(&self.control);
+        let refused = if !control.is_at_rest() {
+            Err(Busy.into())
+        } else if table.bus() != self.bus.as_ref() {
+            Err(StartError::OtherBus { buffer: table.name().to_owned() })
+        } else {
+            Table::check(table.dma_addr()).map_err(StartError::Refused)
+        };
+        match refused {
+            Ok(()) => control.set_table(Table::new(Box::new(table))),
+            Err(error) => return Err(Handoff { error, value: table }),
+        }
+        Ok(())
     }
 
     /// Copies the whole source to the start of the destination.
     ///
     /// # Errors
-    /// [`Busy`] while a copy is running; [`Error::TooSmall`],
+    /// [`Busy`] while a transfer is running; [`Error::TooSmall`],
     /// [`Error::TooLong`], [`Error::Buffer`]. The buffers are in the error.
     pub fn copy(
         &self,
         source: Buffer<DeviceOwned, ToDevice>,
         destination: Buffer<DeviceOwned, FromDevice>,
-    ) -> Started<Channel, Pair> {
-        self.0.start((source, destination), Channel::program)
+    ) -> Started<Channel<I>, Pair> {
+        let range = 0..source.len();
+        self.copy_range(source, range, destination, 0)
+    }
+
+    /// Copies `range` of the source to the destination, to `at` bytes from its
+    /// start.
+    ///
+    /// # Errors
+    /// As [`copy`](Self::copy), and [`Error::Empty`].
+    pub fn copy_range(
+        &self,
+        source: Buffer<DeviceOwned, ToDevice>,
+        range: Range<usize>,
+        destination: Buffer<DeviceOwned, FromDevice>,
+        at: usize,
+    ) -> Started<Channel<I>, Pair> {
+        self.slot.start((source, destination), |channel, (source, destination)| {
+            let [source, destination] = list::range(source, range, destination, at)?;
+            channel.control().copy(source, destination)
+        })
+    }
+
+    /// Copies the sources, one behind the other, into the destinations, one
+    /// behind the other, which may be other in number and length. What the
+    /// destinations have beyond that stays as it is.
+    ///
+    /// # Errors
+    /// As [`copy`](Self::copy), and [`Error::NoTable`], [`Error::TableTooSmall`],
+    /// [`Error::Empty`].
+    pub fn copy_list(
+        &self,
+        sources: Vec<Buffer<DeviceOwned, ToDevice>>,
+        destinations: Vec<Buffer<DeviceOwned, FromDevice>>,
+    ) -> Started<Channel<I>, Lists> {
+        self.slot.start((sources, destinations), |channel, (sources, destinations)| {
+            let (sources, destinations) = list::parts(sources, destinations)?;
+            channel.control().copy_list(&sources, &destinations)
+        })
+    }
+
+    /// Has lists, the running one and those to come, stop after each source, and
+    /// not go on before [`resume`](Self::resume): the transfer stays in flight.
+    /// A channel that has read ahead stops one source later. Copies that are no
+    /// lists are not paused.
+    ///
+    /// # Errors
+    /// [`Error::Buffer`]: the table was removed.
+    pub fn pause(&self) -> Result<(), Error> {
+        lock(&self.control).pause()
+    }
+
+    /// Whether a list has stopped, and waits for [`resume`](Self::resume).
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        lock(&self.control).is_paused()
+    }
+
+    /// The end of a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub fn resume(&self) -> Result<(), Error> {
+        lock(&self.control).resume()
+    }
+
+    /// How long stopping a transfer waits for the channel to come to rest: 10
+    /// seconds, if not said otherwise.
+    pub fn set_patience(&self, patience: Duration) {
+        lock(&self.control).patience = patience;
+    }
+
+    /// Faults that did not touch the data: counters that have overflowed.
+    #[must_use]
+    pub fn warnings(&self) -> Faults {
+        lock(&self.control).warnings
     }
 
     /// How many interrupts the channel has raised.
@@ -150,71 +313,38 @@ impl Zdma {
     /// # Errors
     /// [`Busy`]
     pub fn interrupts(&self) -> Result<u64, Busy> {
-        self.0.with(|channel| channel.interrupts)
+        self.slot.with(|channel| channel.interrupts)
     }
 }
 
-impl Channel {
-    fn program(&mut self, (source, destination): &Pair) -> Result<(), Error> {
-        let len = source.len();
-        if destination.len() < len {
-            return Err(Error::TooSmall { source_len: len, destination_len: destination.len() });
-        }
-        let size = u32::try_from(len).ok().filter(|_| len <= MAX_LEN).ok_or(Error::TooLong(len))?;
-        let from = source.dma_addr().to_words(ADDR_BITS)?;
-        let to = destination.dma_addr().to_words(ADDR_BITS)?;
-
-        let snooped = source.is_coherent() || destination.is_coherent();
-        self.regs.write(Regs::DATA_ATTR, if snooped { DATA_ATTR_SNOOPED } else { DATA_ATTR_RESET });
-        self.describe(Regs::SOURCE, from, size, source.is_coherent());
-        self.describe(Regs::DESTINATION, to, size, destination.is_coherent());
-        self.regs.write(Regs::ISR, ISR_ALL);
-        self.regs.write(Regs::CTRL2, CTRL2_ENABLE);
-        self.started = true;
-        Ok(())
-    }
-
-    fn describe(
-        &self,
-        at: Inner<Regs, Descriptor>,
-        (low, high): (u32, u32),
-        size: u32,
-        coherent: bool,
-    ) {
-        self.regs.write(at.register(Descriptor::ADDR_LOW), low);
-        self.regs.write(at.register(Descriptor::ADDR_HIGH), high);
-        self.regs.write(at.register(Descriptor::SIZE), size);
-        self.regs
-            .write(at.register(Descriptor::CONTROL), if coherent { CONTROL_COHERENT } else { 0 });
-    }
-
-    /// The interrupt status once the engine has come to rest.
-    fn ended(&mut self) -> Option<u32> {
-        let status = self.regs.read(Regs::ISR);
-        let state = self.regs.read(Regs::STATUS) & STATUS_STATE;
-        let said_so = !self.started || status & (ISR_DONE | ISR_ERRORS) != 0;
-        if !said_so || state == STATUS_BUSY || state == STATUS_PAUSED {
-            return None;
-        }
-        self.started = false;
-        self.regs.write(Regs::ISR, ISR_ALL);
-        Some(status)
+impl<I: Io> Channel<I> {
+    fn control(&self) -> MutexGuard<'_, Control<I>> {
+        lock(&self.control)
     }
 }
 
-// SAFETY: the channel accesses memory only after `program` has written the
-// enable bit last, only at the two addresses of the transfer and for as many
-// bytes as both buffers have. It is done once it has said "done" or "error" and
-// its state is neither busy nor paused. `Uio` keeps other drivers out that heed
-// locks.
-unsafe impl Engine for Channel {
+fn lock<I: Io>(control: &Mutex<Control<I>>) -> MutexGuard<'_, Control<I>> {
+    control.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// SAFETY: the channel accesses memory only after `Control` has written the
+// enable bit last: the buffers of the transfer, for as many bytes as both sides
+// have, and the table, which it keeps. It is done once it has said "done" or
+// "error", or was disabled while it was paused, and its state is neither busy
+// nor paused; `pause` and `resume` start nothing then. `Uio` keeps other drivers
+// out that heed locks; the model is this process's own.
+unsafe impl<I: Io> Engine for Channel<I> {
     type Error = Error;
 
+    fn bus(&self) -> Option<&Bus> {
+        self.bus.as_ref()
+    }
+
     fn poll(&mut self) -> Progress<Error> {
-        match self.ended() {
+        match self.control().ended() {
             None => Progress::Running,
-            Some(status) if status & ISR_ERRORS != 0 => Progress::Failed(Error::Bus(status)),
-            Some(_) => Progress::Finished,
+            Some(Ok(())) => Progress::Finished,
+            Some(Err(error)) => Progress::Failed(error),
         }
     }
 
@@ -228,15 +358,9 @@ unsafe impl Engine for Channel {
         Ok(())
     }
 
-    /// A copy in simple mode cannot be broken off; it ends by itself.
+    /// A list ends after the part that it is at, or the next one. A copy in
+    /// simple mode cannot be broken off; it ends by itself.
     fn stop(&mut self) -> Result<(), Error> {
-        let give_up = Instant::now() + DRAIN;
-        while self.ended().is_none() {
-            if Instant::now() > give_up {
-                return Err(Error::NotIdle);
-            }
-            thread::yield_now();
-        }
-        Ok(())
+        self.control().stop()
     }
 }

@@ -6,6 +6,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/utsname.h>
 #include <linux/vmalloc.h>
@@ -81,8 +82,10 @@ int udb_check(struct udb_buffer *buf)
 static void udb_revoke(struct udb_buffer *buf)
 {
 	down_write(&buf->life);
-	buf->gone = true;
+	WRITE_ONCE(buf->gone, true);
 	up_write(&buf->life);
+	/* For syncs. */
+	synchronize_rcu_expedited();
 	udb_lent_gone(buf);
 }
 
@@ -97,7 +100,7 @@ int udb_buffer_close(struct udb_buffer *buf)
 	if (buf->users > (buf->vaddr ? 1 : 0))
 		ret = -EBUSY;
 	else
-		buf->gone = true;
+		WRITE_ONCE(buf->gone, true);
 	spin_unlock(&buf->lock);
 	up_write(&buf->life);
 	return ret;

@@ -4,8 +4,9 @@
  * user of the whole or of a range, and whose turn it is.
  *
  * A sysfs write counts as a user while it runs. Claims of ranges are made and
- * ended with buf->life held for writing: who finds none, between udb_enter() and
- * udb_leave(), has none to reckon with until then.
+ * ended with buf->life held for writing, and syncs are waited for: who finds none,
+ * between udb_enter() and udb_leave() or under rcu_read_lock(), has none to reckon
+ * with until then.
  *
  * The device is the owner while claimants have bytes there (buf->lent), or
  * somebody without a claim to answer for it handed something over (buf->astray).
@@ -13,6 +14,7 @@
 #include <linux/fs.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 
 #include "trace.h"
@@ -43,7 +45,7 @@ static void udb_claims_end(struct udb_file *user)
 		if (use->user != user)
 			continue;
 		list_del(&use->link);
-		buf->range_claims--;
+		WRITE_ONCE(buf->range_claims, buf->range_claims - 1);
 		kfree(use);
 	}
 	if (buf->claimant == user)
@@ -151,7 +153,7 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 	use->size = size;
 	use->claim = true;
 
-	/* Whoever is reading, writing or syncing has left. */
+	/* Whoever is reading or writing has left. */
 	down_write(&buf->life);
 	spin_lock(&buf->lock);
 	if (buf->gone)
@@ -166,26 +168,24 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 		ret = udb_claim_begin(user, range->flags);
 	if (!ret && !udb_has_claimed(user, offset, size)) {
 		list_add(&use->link, &buf->uses);
-		buf->range_claims++;
+		WRITE_ONCE(buf->range_claims, buf->range_claims + 1);
 		use = NULL;
 		trace_u_dma_buf_claim(buf->minor, offset, size, range->flags);
 	}
 	spin_unlock(&buf->lock);
 	up_write(&buf->life);
+	/* And whoever is syncing, without having seen the claim. */
+	if (!use)
+		synchronize_rcu_expedited();
 	kfree(use);
 	return ret;
 }
 
-/*
- * Has another file claimed any of it? Between udb_enter() and udb_leave(), on a
- * range inside the buffer. user: NULL for who is no file.
- */
-int udb_check_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size)
+/* For udb_check_claims(). */
+int udb_find_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size)
 {
 	bool claimed;
 
-	if (likely(!buf->range_claims))
-		return 0;
 	spin_lock(&buf->lock);
 	claimed = udb_find_use(buf, user, true, offset, size);
 	spin_unlock(&buf->lock);

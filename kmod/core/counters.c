@@ -15,12 +15,6 @@ struct udb_counters __percpu *udb_counters_new(void)
 	return alloc_percpu(struct udb_counters);
 }
 
-void udb_count_syncs(struct udb_buffer *buf, bool for_device, u64 ranges, u64 bytes)
-{
-	this_cpu_add(buf->counters->ranges[for_device], ranges);
-	this_cpu_add(buf->counters->bytes[for_device], bytes);
-}
-
 #define UDB_COUNTER(name, field, for_device)						\
 static ssize_t name##_show(struct device *dev, struct device_attribute *attr, char *text) \
 {											\

@@ -109,16 +109,19 @@ static __always_inline int udb_fetch(struct file *file, fmode_t mode, void *data
 	return copy_from_user(data, arg, size) ? -EFAULT : 0;
 }
 
-static long udb_ioctl_value(struct file *file, void __user *arg, u32 command)
+static long udb_ioctl_sync(struct file *file, u64 __user *arg, u32 command)
 {
 	struct udb_file *user = file->private_data;
 	u64 value;
-	int ret = udb_fetch(file, FMODE_WRITE, &value, arg, sizeof(value));
 
-	return ret ?: udb_sync_value(user->buf, user, value, command);
+	if (!(file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	if (get_user(value, arg))
+		return -EFAULT;
+	return udb_sync_value(user->buf, user, value, command);
 }
 
-long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
+static noinline long udb_ioctl_any(struct file *file, unsigned int cmd, unsigned long user_arg)
 {
 	void __user *arg = (void __user *)user_arg;
 	struct udb_file *user = file->private_data;
@@ -131,10 +134,6 @@ long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 	int ret;
 
 	switch (cmd) {
-	case U_DMA_BUF_IOCTL_SET_SYNC_FOR_CPU:
-		return udb_ioctl_value(file, arg, U_DMA_BUF_SYNC_FOR_CPU);
-	case U_DMA_BUF_IOCTL_SET_SYNC_FOR_DEVICE:
-		return udb_ioctl_value(file, arg, U_DMA_BUF_SYNC_FOR_DEVICE);
 	case U_DMA_BUF_IOCTL_SET_SYNC:
 		ret = udb_fetch(file, FMODE_WRITE, &data, arg, sizeof(data.sync_args));
 		return ret ?: udb_set_sync(user, &data.sync_args);
@@ -156,4 +155,14 @@ long udb_ioctl(struct file *file, unsigned int cmd, unsigned long user_arg)
 	if (cmd == U_DMA_BUF_IOCTL_EXPORT || cmd == UDB_EXPORT_SHORT)
 		return udb_export(file, arg);
 	return udb_ioctl_get(user->buf, cmd, arg);
+}
+
+/* What is called often comes first, and needs no room for an argument. */
+long udb_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	if (cmd == U_DMA_BUF_IOCTL_SET_SYNC_FOR_DEVICE)
+		return udb_ioctl_sync(file, (u64 __user *)arg, U_DMA_BUF_SYNC_FOR_DEVICE);
+	if (cmd == U_DMA_BUF_IOCTL_SET_SYNC_FOR_CPU)
+		return udb_ioctl_sync(file, (u64 __user *)arg, U_DMA_BUF_SYNC_FOR_CPU);
+	return udb_ioctl_any(file, cmd, arg);
 }

@@ -102,6 +102,8 @@ struct device *udb_made_create(const struct udb_request *request)
 		ret = -ENOMEM;
 		goto err_free;
 	}
+	/* Nothing to suspend, and no files that would say so. */
+	device_set_pm_not_required(&made->pdev->dev);
 	ret = udb_made_describe(&made->pdev->dev, request);
 	if (ret)
 		goto err_put;

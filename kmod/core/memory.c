@@ -19,6 +19,12 @@
 #include "compat.h"
 #include "udb.h"
 
+/*
+ * Not from CMA, if it can be had elsewhere: CMA takes and gives back whole
+ * pageblocks, which costs more than all else there is to making such a buffer.
+ */
+#define UDB_SMALL SZ_64K
+
 /* The last segment that starts at or before offset. */
 static unsigned int udb_segment_at(const struct udb_memory *mem, size_t offset)
 {
@@ -152,7 +158,8 @@ static void udb_release_memory(struct device *dev, struct udb_memory *mem)
 			       DMA_BIDIRECTIONAL);
 		break;
 	case UDB_MEMORY_PAGES:
-		dma_unmap_page(dev, mem->dma_addr, mem->size, DMA_BIDIRECTIONAL);
+		dma_unmap_page_attrs(dev, mem->dma_addr, mem->size, DMA_BIDIRECTIONAL,
+				     DMA_ATTR_SKIP_CPU_SYNC);
 		/* Who has pinned a page keeps it. */
 		free_pages_exact(pfn_to_kaddr(mem->segments[0].pfn), mem->size);
 		break;
@@ -217,7 +224,9 @@ static int udb_alloc_pages_of(struct device *dev, struct udb_memory *mem, gfp_t 
 	if (direct && !dma_capable(dev, phys_to_dma(dev, start), mem->size, true))
 		goto err_pages;
 
-	mem->dma_addr = dma_map_page(dev, virt_to_page(pages), 0, mem->size, DMA_BIDIRECTIONAL);
+	/* Synced when all is made, as other memory. */
+	mem->dma_addr = dma_map_page_attrs(dev, virt_to_page(pages), 0, mem->size,
+					   DMA_BIDIRECTIONAL, DMA_ATTR_SKIP_CPU_SYNC);
 	if (dma_mapping_error(dev, mem->dma_addr))
 		goto err_pages;
 	/* A bounce buffer is not this memory. */
@@ -230,7 +239,8 @@ static int udb_alloc_pages_of(struct device *dev, struct udb_memory *mem, gfp_t 
 	return 0;
 
 err_map:
-	dma_unmap_page(dev, mem->dma_addr, mem->size, DMA_BIDIRECTIONAL);
+	dma_unmap_page_attrs(dev, mem->dma_addr, mem->size, DMA_BIDIRECTIONAL,
+			     DMA_ATTR_SKIP_CPU_SYNC);
 err_pages:
 	free_pages_exact(pages, mem->size);
 	return ret;
@@ -292,7 +302,7 @@ static int udb_alloc_cached(struct udb_buffer *buf, const struct udb_region *reg
 
 	if (scatter && !buf->parent)
 		ret = udb_alloc_scattered(dev, mem);
-	if (ret && counted && !region->mem)
+	if (ret && !region->mem && (counted || mem->size <= UDB_SMALL))
 		ret = udb_alloc_pages(dev, mem);
 	if (ret)
 		ret = udb_alloc_block(dev, mem);
@@ -370,6 +380,7 @@ int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec)
 			udb_explain_failure(buf, &region);
 		goto err_region;
 	}
+	mem->synced = !mem->uncached && dma_need_sync(buf->dev, mem->dma_addr);
 	ret = udb_check_reach(buf, spec);
 	if (ret)
 		goto err_memory;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Handing ranges to the device and to the CPU. A request becomes ranges of its
- * own, checked once; nothing shared is read after that. No lock is held but
- * buf->life for reading, and that not for long: callers do not wait for each
- * other.
+ * own, checked once; nothing shared is read after that. Callers do not wait for
+ * each other: instead of udb_enter(), which costs more than a small sync, they
+ * use RCU, which removal and claims of ranges wait for, too.
  */
 #include <linux/dma-mapping.h>
 #include <linux/kernel.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
@@ -45,11 +46,9 @@ struct udb_sync_settings udb_settings(struct udb_buffer *buf)
  * Not beyond the end. One DMA address may stand for scattered memory. What has
  * no cache needs nothing, and may have no struct page for the DMA API to look at.
  */
-static void udb_sync_chunk(struct udb_buffer *buf, size_t offset, size_t size,
-			   enum dma_data_direction dir, bool for_device)
+static __always_inline void udb_sync_chunk(struct udb_buffer *buf, size_t offset, size_t size,
+					   enum dma_data_direction dir, bool for_device)
 {
-	if (buf->memory.uncached)
-		return;
 	while (size) {
 		/* Most memory is in one piece. */
 		size_t len = buf->memory.nr_segments == 1 ? size :
@@ -65,128 +64,81 @@ static void udb_sync_chunk(struct udb_buffer *buf, size_t offset, size_t size,
 	}
 }
 
-/* A batch under way. */
-struct udb_sync_run {
-	struct udb_buffer *buf;
-	struct udb_file *user;		/* NULL: nobody that could have a claim */
-	const struct u_dma_buf_sync_range *ranges;
-	unsigned int count;
-	size_t budget;			/* bytes until the next pause */
-};
-
-/* Enters. */
-static int udb_run_enter(struct udb_sync_run *run)
+/* Lets others in, who may claim what is left of the range. */
+static noinline int udb_sync_pause(struct udb_buffer *buf, struct udb_file *user, u64 offset,
+				   u64 size)
+	__must_hold(RCU)
 {
-	unsigned int i;
-	int ret = udb_enter(run->buf);
-
-	if (ret)
-		return ret;
-	run->budget = UDB_SYNC_CHUNK;
-	if (likely(!run->buf->range_claims))
-		return 0;
-	for (i = 0; i < run->count; i++) {
-		ret = udb_check_claims(run->buf, run->user, run->ranges[i].offset,
-				       run->ranges[i].size);
-		if (ret) {
-			udb_leave(run->buf);
-			return ret;
-		}
-	}
-	return 0;
-}
-
-/* Lets others in. Having failed, it has left. */
-static int udb_run_pause(struct udb_sync_run *run)
-{
-	udb_leave(run->buf);
+	rcu_read_unlock();
 	cond_resched();
+	rcu_read_lock();
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	return udb_run_enter(run);
+	return READ_ONCE(buf->gone) ? -ENODEV : udb_check_claims(buf, user, offset, size);
 }
 
-/* Having failed, it has left. */
-static int udb_run_range(struct udb_sync_run *run, const struct u_dma_buf_sync_range *range)
+/* *budget: bytes until the next pause. */
+static __always_inline int udb_sync_piece(struct udb_buffer *buf, struct udb_file *user,
+					  u64 offset, u64 size, enum dma_data_direction dir,
+					  bool for_device, size_t *budget)
 {
-	bool for_device = range->command == U_DMA_BUF_SYNC_FOR_DEVICE;
-	u64 offset = range->offset, size = range->size;
+	/* A pause since the first check may have let a claim in. */
+	int ret = udb_check_claims(buf, user, offset, size);
 
-	if (for_device)
-		trace_u_dma_buf_sync_for_device(run->buf->minor, offset, size, range->direction);
+	if (ret || !buf->memory.synced)
+		return ret;
+	while (unlikely(size > *budget)) {
+		udb_sync_chunk(buf, offset, *budget, dir, for_device);
+		offset += *budget;
+		size -= *budget;
+		*budget = UDB_SYNC_CHUNK;
+		ret = udb_sync_pause(buf, user, offset, size);
+		if (ret)
+			return ret;
+	}
+	udb_sync_chunk(buf, offset, size, dir, for_device);
+	*budget -= size;
+	return 0;
+}
+
+static __always_inline void udb_trace_sync(struct udb_buffer *buf,
+					   const struct u_dma_buf_sync_range *range)
+{
+	if (range->command == U_DMA_BUF_SYNC_FOR_DEVICE)
+		trace_u_dma_buf_sync_for_device(buf->minor, range->offset, range->size,
+						range->direction);
 	else
-		trace_u_dma_buf_sync_for_cpu(run->buf->minor, offset, size, range->direction);
-	for (;;) {
-		size_t len = min_t(u64, size, run->budget);
+		trace_u_dma_buf_sync_for_cpu(buf->minor, range->offset, range->size,
+					     range->direction);
+}
+
+/* Those that continue each other are one for the DMA API. */
+static __always_inline int udb_sync_pieces(struct udb_buffer *buf, struct udb_file *user,
+					   const struct u_dma_buf_sync_range *ranges,
+					   unsigned int count, bool for_device, size_t *budget)
+{
+	unsigned int i = 0;
+
+	while (i < count) {
+		u64 offset = ranges[i].offset, end = offset + ranges[i].size;
+		u32 direction = ranges[i].direction;
 		int ret;
 
-		udb_sync_chunk(run->buf, offset, len, range->direction, for_device);
-		run->budget -= len;
-		offset += len;
-		size -= len;
-		if (!size)
-			return 0;
-		ret = udb_run_pause(run);
-		if (ret)
-			return ret;
-	}
-}
-
-/* The ranges in a row that go the same way. Having failed, it has left. */
-static int udb_run_same(struct udb_sync_run *run, const struct u_dma_buf_sync_range *ranges,
-			unsigned int count)
-{
-	bool for_device = ranges->command == U_DMA_BUF_SYNC_FOR_DEVICE;
-	struct udb_buffer *buf = run->buf;
-	bool whole = false;
-	unsigned int i;
-	u64 bytes = 0;
-
-	/* Inside the buffer and few, so the sum does not wrap. */
-	for (i = 0; i < count; i++) {
-		whole |= !ranges[i].offset && ranges[i].size >= buf->size;
-		bytes += ranges[i].size;
-	}
-
-	if (for_device)
-		udb_lend(buf, run->user, bytes);
-	for (i = 0; i < count; i++) {
-		int ret = udb_run_range(run, &ranges[i]);
-
-		if (ret)
-			return ret;
-	}
-	/* All at once takes back all that there is. */
-	if (!for_device)
-		udb_take_back(buf, run->user, whole ? U64_MAX : bytes);
-	udb_count_syncs(buf, for_device, count, bytes);
-	return 0;
-}
-
-/* Of ranges that are in order. */
-static int udb_sync_ranges(struct udb_sync_run *run)
-{
-	unsigned int i, same;
-	int ret;
-
-	ret = udb_run_enter(run);
-	if (ret)
-		return ret;
-	for (i = 0; i < run->count; i += same) {
-		const struct u_dma_buf_sync_range *first = &run->ranges[i];
-
-		for (same = 1; i + same < run->count; same++)
-			if (first[same].command != first->command)
+		for (i++; i < count; i++) {
+			if (ranges[i].offset != end || ranges[i].direction != direction)
 				break;
-		ret = udb_run_same(run, first, same);
+			end += ranges[i].size;
+		}
+		ret = udb_sync_piece(buf, user, offset, end - offset, direction, for_device,
+				     budget);
 		if (ret)
 			return ret;
 	}
-	udb_leave(run->buf);
 	return 0;
 }
 
-static bool udb_sync_range_ok(struct udb_buffer *buf, const struct u_dma_buf_sync_range *range)
+static __always_inline bool udb_sync_range_ok(struct udb_buffer *buf,
+					      const struct u_dma_buf_sync_range *range)
 {
 	return (range->command == U_DMA_BUF_SYNC_FOR_CPU ||
 		range->command == U_DMA_BUF_SYNC_FOR_DEVICE) &&
@@ -194,15 +146,69 @@ static bool udb_sync_range_ok(struct udb_buffer *buf, const struct u_dma_buf_syn
 	       udb_range_ok(buf->size, range->offset, range->size);
 }
 
+static __always_inline int udb_sync_check(struct udb_buffer *buf, struct udb_file *user,
+					  const struct u_dma_buf_sync_range *ranges,
+					  unsigned int count)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < count; i++)
+		if (!udb_sync_range_ok(buf, &ranges[i]))
+			return -EINVAL;
+	if (READ_ONCE(buf->gone))
+		return -ENODEV;
+	for (i = 0; unlikely(READ_ONCE(buf->range_claims)) && i < count && !ret; i++)
+		ret = udb_find_claims(buf, user, ranges[i].offset, ranges[i].size);
+	return ret;
+}
+
+/* In order, or none if one is wrong. Inlined, as most requests have one range. */
+static __always_inline int udb_sync_ranges(struct udb_buffer *buf, struct udb_file *user,
+					   const struct u_dma_buf_sync_range *ranges,
+					   unsigned int count)
+{
+	size_t budget = UDB_SYNC_CHUNK;
+	unsigned int first, end;
+	int ret;
+
+	rcu_read_lock();
+	ret = udb_sync_check(buf, user, ranges, count);
+	for (first = 0; first < count && !ret; first = end) {
+		bool for_device = ranges[first].command == U_DMA_BUF_SYNC_FOR_DEVICE;
+		bool whole = false;
+		u64 bytes = 0;
+
+		/* Those in a row that go the same way; their sum does not wrap. */
+		for (end = first; end < count; end++) {
+			const struct u_dma_buf_sync_range *range = &ranges[end];
+
+			if (range->command != ranges[first].command)
+				break;
+			whole |= !range->offset && range->size >= buf->size;
+			bytes += range->size;
+			udb_trace_sync(buf, range);
+		}
+		if (for_device)
+			udb_lend(buf, user, bytes);
+		ret = udb_sync_pieces(buf, user, &ranges[first], end - first, for_device,
+				      &budget);
+		if (ret)
+			break;
+		/* All at once takes back all that there is. */
+		if (!for_device)
+			udb_take_back(buf, user, whole ? U64_MAX : bytes);
+		udb_count_syncs(buf, for_device, end - first, bytes);
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
 /* user: NULL for who is no file. */
 int udb_sync_range(struct udb_buffer *buf, struct udb_file *user,
 		   const struct u_dma_buf_sync_range *range)
 {
-	struct udb_sync_run run = { .buf = buf, .user = user, .ranges = range, .count = 1 };
-
-	if (!udb_sync_range_ok(buf, range))
-		return -EINVAL;
-	return udb_sync_ranges(&run);
+	return udb_sync_ranges(buf, user, range, 1);
 }
 
 /* The range has to be inside the buffer. The owner stays. user: NULL for none. */
@@ -215,24 +221,21 @@ int udb_sync_memory(struct udb_buffer *buf, struct udb_file *user, u64 offset, u
 		.command = for_device ? U_DMA_BUF_SYNC_FOR_DEVICE : U_DMA_BUF_SYNC_FOR_CPU,
 		.direction = dir,
 	};
-	struct udb_sync_run run = { .buf = buf, .user = user, .ranges = &range, .count = 1 };
-	int ret = udb_run_enter(&run);
+	size_t budget = UDB_SYNC_CHUNK;
+	int ret;
 
-	if (ret)
-		return ret;
-	ret = udb_run_range(&run, &range);
-	if (ret)
-		return ret;
-	udb_leave(buf);
-	return 0;
+	udb_trace_sync(buf, &range);
+	rcu_read_lock();
+	ret = READ_ONCE(buf->gone) ? -ENODEV :
+	      udb_sync_piece(buf, user, offset, size, dir, for_device, &budget);
+	rcu_read_unlock();
+	return ret;
 }
 
 int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *batch)
 {
-	struct udb_sync_run run = { .buf = user->buf, .user = user, .count = batch->count };
 	/* Most batches are small. */
 	struct u_dma_buf_sync_range few[16], *ranges = few;
-	unsigned int i;
 	int ret;
 
 	if (batch->flags || batch->count > U_DMA_BUF_SYNC_BATCH_MAX)
@@ -242,43 +245,47 @@ int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *bat
 		if (!ranges)
 			return -ENOMEM;
 	}
-	ret = -EFAULT;
 	if (copy_from_user(ranges, u64_to_user_ptr(batch->ranges),
 			   batch->count * sizeof(*ranges)))
-		goto out;
-	ret = -EINVAL;
-	for (i = 0; i < batch->count; i++)
-		if (!udb_sync_range_ok(user->buf, &ranges[i]))
-			goto out;
-	run.ranges = ranges;
-	ret = udb_sync_ranges(&run);
-out:
+		ret = -EFAULT;
+	else
+		ret = udb_sync_ranges(user->buf, user, ranges, batch->count);
 	if (ranges != few)
 		kvfree(ranges);
 	return ret;
 }
 
+/* With the stored settings. Not inlined: the other way needs no room for them. */
+static noinline int udb_sync_stored(struct udb_buffer *buf, struct udb_file *user, u32 command)
+{
+	struct udb_sync_settings stored = udb_settings(buf);
+	struct u_dma_buf_sync_range range = {
+		.offset = stored.offset,
+		.size = stored.size,
+		.command = command,
+		.direction = stored.direction,
+	};
+
+	return udb_sync_range(buf, user, &range);
+}
+
 /* The sync value of the header and of sysfs. */
 int udb_sync_value(struct udb_buffer *buf, struct udb_file *user, u64 value, u32 command)
 {
-	struct u_dma_buf_sync_range range = { .command = command };
+	struct u_dma_buf_sync_range range = {
+		.offset = value >> 32,
+		.size = value & 0xfffffff0,
+		.command = command,
+		.direction = (value >> 2) & 3,
+	};
 
 	if (!value)
 		return udb_check(buf);
-	if (value == 1) {
-		struct udb_sync_settings stored = udb_settings(buf);
-
-		range.offset = stored.offset;
-		range.size = stored.size;
-		range.direction = stored.direction;
-	} else {
-		range.offset = value >> 32;
-		range.size = value & 0xfffffff0;
-		range.direction = (value >> 2) & 3;
-		if (range.direction == 3)
-			range.direction = DMA_BIDIRECTIONAL;
-	}
-	return udb_sync_range(buf, user, &range);
+	if (value == 1)
+		return udb_sync_stored(buf, user, command);
+	if (range.direction == 3)
+		range.direction = DMA_BIDIRECTIONAL;
+	return udb_sync_ranges(buf, user, &range, 1);
 }
 
 /*

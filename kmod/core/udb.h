@@ -7,7 +7,8 @@
  * device is unbound, however many files and mappings are left. Whoever touches
  * them does so between udb_enter(), which fails once the buffer is gone, and
  * udb_leave(). That section takes no user memory (a page fault there would
- * enter again, below mmap_lock) and is short: removal waits for it.
+ * enter again, below mmap_lock) and is short: removal waits for it. Syncs do the
+ * same with rcu_read_lock() and a look at udb_buffer.gone.
  *
  * Lock order: udb_buffer.opening, mmap_lock or a dma-buf's locks, udb_buffer.life,
  * udb_buffer.lock.
@@ -21,6 +22,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
+#include <linux/percpu.h>
 #include <linux/refcount.h>
 #include <linux/rwsem.h>
 #include <linux/spinlock.h>
@@ -119,6 +121,7 @@ struct udb_memory {
 	void *uncached;
 	struct udb_segment *segments;	/* by offset; the first at 0 */
 	unsigned int nr_segments;
+	bool synced;			/* if not, a sync has nothing to do */
 };
 
 /* What the property memory-region refers to. */
@@ -137,7 +140,7 @@ struct udb_buffer {
 	struct kref ref;
 
 	struct rw_semaphore life;
-	bool gone;			/* written with life held for writing */
+	bool gone;			/* written with life held for writing, then an RCU wait */
 	/* Between udb_enter and udb_leave, but for memory.dma_addr: */
 	struct device *own;		/* our platform device */
 	struct device *dev;		/* whom the memory is for: own, or parent */
@@ -166,7 +169,7 @@ struct udb_buffer {
 
 	/* At the device, by who had no claim or died with one; see claim.c. */
 	bool astray;
-	unsigned int range_claims;	/* written with life held for writing */
+	unsigned int range_claims;	/* as gone */
 
 	spinlock_t lock;		/* for all below */
 	struct udb_sync_settings sync;
@@ -305,12 +308,24 @@ int udb_user_get(struct udb_buffer *buf);
 void udb_user_put(struct udb_buffer *buf, struct udb_file *user);
 int udb_claim(struct udb_file *user, u64 flags);
 int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *range);
-int udb_check_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size);
+int udb_find_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size);
 int udb_use_begin(struct udb_use *use, struct udb_file *user, u64 offset, u64 size);
 void udb_use_end(struct udb_use *use);
 void udb_lend(struct udb_buffer *buf, struct udb_file *user, u64 size);
 void udb_take_back(struct udb_buffer *buf, struct udb_file *user, u64 size);
 u32 udb_owner(struct udb_buffer *buf);
+
+/*
+ * Has another file claimed any of it? Between udb_enter() and udb_leave(), or
+ * under rcu_read_lock(), on a range inside the buffer. user: NULL for who is no
+ * file.
+ */
+static inline int udb_check_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset,
+				   u64 size)
+{
+	return likely(!READ_ONCE(buf->range_claims)) ? 0 :
+	       udb_find_claims(buf, user, offset, size);
+}
 
 /* lent.c */
 int udb_lent_mmap(struct udb_file *user, struct vm_area_struct *vma);
@@ -338,8 +353,17 @@ void udb_get_sync(struct udb_buffer *buf, struct u_dma_buf_sync_args *args);
 
 /* counters.c */
 struct udb_counters __percpu *udb_counters_new(void);
-void udb_count_syncs(struct udb_buffer *buf, bool for_device, u64 ranges, u64 bytes);
 extern const struct attribute_group udb_counter_group;
+
+static inline void udb_count_syncs(struct udb_buffer *buf, bool for_device, u64 ranges,
+				   u64 bytes)
+{
+	struct udb_counters *counters = get_cpu_ptr(buf->counters);
+
+	counters->ranges[for_device] += ranges;
+	counters->bytes[for_device] += bytes;
+	put_cpu_ptr(buf->counters);
+}
 
 /* export.c */
 #if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)

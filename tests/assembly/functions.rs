@@ -2,7 +2,9 @@
 #![allow(unsafe_code, reason = "names functions, and takes buffers back by hand")]
 #![allow(missing_docs, reason = "each is one call")]
 
-use udmabuf::{Bidirectional, Buffer, CpuOwned, DeviceOwned, Error, Handoff, Shared, Uncached};
+use udmabuf::{
+    Bidirectional, Buffer, CpuOwned, CpuParts, DeviceOwned, Error, Handoff, Parts, Shared, Uncached,
+};
 
 type Given = Result<Buffer<DeviceOwned>, Handoff<Buffer<CpuOwned>>>;
 type Taken = Result<Buffer<CpuOwned>, Handoff<Buffer<DeviceOwned>>>;
@@ -18,6 +20,23 @@ pub fn looked_at_give(buffer: Buffer<CpuOwned>) -> Given {
 pub unsafe fn looked_at_take(buffer: Buffer<DeviceOwned>) -> Taken {
     // SAFETY: the caller's.
     unsafe { buffer.into_cpu() }
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_give_all(
+    buffers: Vec<Buffer>,
+) -> Result<Vec<Buffer<DeviceOwned>>, Handoff<Vec<Buffer>>> {
+    buffers.into_device()
+}
+
+/// # Safety
+/// No device accesses the buffers.
+#[unsafe(no_mangle)]
+pub unsafe fn looked_at_take_all(
+    buffers: Vec<Buffer<DeviceOwned>>,
+) -> Result<Vec<Buffer>, Handoff<Vec<Buffer<DeviceOwned>>>> {
+    // SAFETY: the caller's.
+    unsafe { buffers.into_cpu() }
 }
 
 #[unsafe(no_mangle)]

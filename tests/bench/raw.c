@@ -3,7 +3,7 @@
  * The yardstick: what `udmabuf-bench measure` does with the crates, in C on the
  * kernel's own interfaces. Prints the same lines.
  *
- * Usage: raw BUFFER...
+ * Usage: raw BUFFER..., or raw mappings BUFFER... for those alone
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -32,6 +32,7 @@
 #define KIB		((size_t)1024)
 #define MIB		(KIB * 1024)
 #define GIB		(MIB * 1024)
+#define PAGE		(4 * KIB)
 #define MAPPED_MAX	(64 * MIB)
 #define PART		128
 #define PARTS_MAX	4096
@@ -165,9 +166,9 @@ static void sync_batch_pair(struct job *job)
 		volatile uint8_t *at = job->buffer->start + job->offset;	\
 		volatile uint8_t *end = at + job->size;			\
 									\
-		for (; end - at >= 16 * LINE; at += 16 * LINE)		\
-			_Pragma("GCC unroll 16")			\
-			for (int i = 0; i < 16; i++)			\
+		for (; end - at >= 32 * LINE; at += 32 * LINE)		\
+			_Pragma("GCC unroll 32")			\
+			for (int i = 0; i < 32; i++)			\
 				asm volatile(instruction : : "r" (at + i * LINE) : "memory"); \
 		for (; at < end; at += LINE)				\
 			asm volatile(instruction : : "r" (at) : "memory"); \
@@ -191,28 +192,33 @@ static void map_touch_unmap(struct job *job)
 
 	if (start == MAP_FAILED)
 		err(1, "%s: mmap", job->buffer->name);
-	for (size_t at = 0; at < job->size; at += 4096)
+	for (size_t at = 0; at < job->size; at += PAGE)
 		start[at] = 1;
 	munmap((void *)start, job->size);
 }
 
+/* Mapped cached whatever the sync_mode is, with the count of what is lent. */
 static void open_close(struct job *job)
 {
+	uint64_t flags = 0, mode = U_DMA_BUF_MAP_CACHED;
 	struct u_dma_buf_dev_info info;
-	uint64_t flags = 0;
+	void *start, *lent;
 	char path[64];
-	void *start;
 	int fd;
 
 	snprintf(path, sizeof(path), "/dev/%s", job->buffer->name);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, U_DMA_BUF_IOCTL_CLAIM, &flags) ||
-	    ioctl(fd, U_DMA_BUF_IOCTL_GET_DEV_INFO, &info))
+	    ioctl(fd, U_DMA_BUF_IOCTL_GET_DEV_INFO, &info) ||
+	    ioctl(fd, U_DMA_BUF_IOCTL_SET_MAP_MODE, &mode))
 		err(1, "%s", path);
 	start = mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (start == MAP_FAILED)
+	lent = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (info.size + PAGE - 1) & ~(off_t)(PAGE - 1));
+	if (start == MAP_FAILED || lent == MAP_FAILED)
 		err(1, "%s: mmap", path);
 	munmap(start, info.size);
+	munmap(lent, PAGE);
 	close(fd);
 }
 
@@ -303,28 +309,66 @@ static void write_register(struct job *job)
 	job->registers[1] = 0;
 }
 
-/* The program arms edu's interrupt, which fires, is told of it and silences it. */
-static void serve(struct job *job, int timeout)
+/* The program arms edu's interrupt. */
+static void arm(struct job *job)
+{
+	if (pwrite(job->config, &job->unmasked, 1, 5) != 1)
+		err(1, "unmasking the interrupt");
+}
+
+/* It is told of it: poll() is the wait that every signal ends. */
+static void wait_for(struct job *job, int timeout)
 {
 	struct pollfd wait = { .fd = job->uio, .events = POLLIN };
 	uint32_t count;
 
-	if (pwrite(job->config, &job->unmasked, 1, 5) != 1)
-		err(1, "unmasking the interrupt");
-	job->registers[0x60 / 4] = 1;
-	if ((timeout && poll(&wait, 1, timeout) != 1) || read(job->uio, &count, 4) != 4)
-		err(1, "no interrupt");
-	job->registers[0x64 / 4] = 1;
+	while (read(job->uio, &count, 4) != 4)
+		if (errno != EAGAIN || poll(&wait, 1, timeout) != 1)
+			err(1, "no interrupt");
 }
+
+#ifdef __aarch64__
+#define MS		1000000
+#define COUNTER(name)	({ uint64_t value; asm volatile("isb; mrs %0, " name : "=r" (value)); value; })
+
+/*
+ * edu's DMA ends 100 ms after the millisecond in which it is started, with an
+ * interrupt: long after the program has gone to sleep. Where the CPU's counter is
+ * QEMU's clock in nanoseconds, it says how long after.
+ */
+static double wake_up(struct job *job, int timeout)
+{
+	uint64_t late, least = MS;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		arm(job);
+		job->registers[0x80 / 4] = 0;
+		job->registers[0x88 / 4] = 0x40000;
+		job->registers[0x90 / 4] = 4;
+		job->registers[0x98 / 4] = 1 | 4;
+		wait_for(job, timeout);
+		late = COUNTER("cntvct_el0") % MS;
+		job->registers[0x64 / 4] = 0x100;
+		least = late < least ? late : least;
+	}
+	return least;
+}
+#endif
 
 static void interrupt_deadline(struct job *job)
 {
-	serve(job, 1000);
+	arm(job);
+	job->registers[0x60 / 4] = 1;
+	wait_for(job, 1000);
+	job->registers[0x64 / 4] = 1;
 }
 
 static void interrupt(struct job *job)
 {
-	serve(job, 0);
+	arm(job);
+	job->registers[0x60 / 4] = 1;
+	wait_for(job, -1);
+	job->registers[0x64 / 4] = 1;
 }
 
 static void check(const struct buffer *buffer, const void *expected, size_t size)
@@ -368,6 +412,12 @@ static void measure_syncs(struct buffer *buffer)
 		value = cost(op, &job);
 		buffer_row(buffer, "hand over and take back", size, value);
 		buffer_row(buffer, "sync for the device and back, by ioctl", size, value);
+		if (size <= MIB && !strcmp(buffer->kind, "non-coherent"))
+			buffer_row(buffer, "hand over and take back by the module", size, value);
+		if (size <= MIB)
+			buffer_row_of("C, by SET_SYNC", buffer,
+				      "sync for the device and back, by ioctl", size, "B",
+				      cost(sync_large_pair, &job));
 #ifdef __aarch64__
 		if (!strcmp(buffer->kind, "non-coherent"))
 			buffer_row_of("bare instructions", buffer, "hand over and take back",
@@ -389,6 +439,8 @@ static void measure_batches(struct buffer *buffer)
 {
 	struct u_dma_buf_sync_range *there = calloc(PARTS_MAX, sizeof(*there));
 	struct u_dma_buf_sync_range *back = calloc(PARTS_MAX, sizeof(*back));
+	/* As the SDK's rows are called: with C, all are one. */
+	static const char *const ways[] = { " together", " together by the module", ", by ioctl" };
 	struct job job = { .buffer = buffer };
 
 	for (int i = 0; i < PARTS_MAX; i++) {
@@ -406,14 +458,18 @@ static void measure_batches(struct buffer *buffer)
 		job.there.count = count;
 		job.back.count = count;
 		value = cost(sync_batch_pair, &job);
-		if (count == 16) {
-			buffer_row_of("C", buffer, "16 parts of 128 bytes together", 0, "", value);
-			buffer_row_of("C", buffer, "16 parts of 128 bytes, by ioctl", 0, "", value);
+		for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+			char name[64];
+
+			if (i == 1 && strcmp(buffer->kind, "non-coherent"))
+				continue; /* where there is nothing to maintain */
+			if (count == 16) {
+				snprintf(name, sizeof(name), "16 parts of 128 bytes%s", ways[i]);
+				buffer_row_of("C", buffer, name, 0, "", value);
+			}
+			snprintf(name, sizeof(name), "each of N parts of 128 bytes%s", ways[i]);
+			buffer_row_of("C", buffer, name, count, "parts", value / count);
 		}
-		buffer_row_of("C", buffer, "each of N parts of 128 bytes together", count, "parts",
-			      value / count);
-		buffer_row_of("C", buffer, "each of N parts of 128 bytes, by ioctl", count,
-			      "parts", value / count);
 	}
 	free(there);
 	free(back);
@@ -454,6 +510,20 @@ static void measure_copies(struct buffer *buffer)
 	free(words);
 }
 
+static void measure_mappings(struct buffer *buffer)
+{
+	struct job job = { .buffer = buffer };
+
+	for (size_t size = 64 * KIB; size <= buffer->size && size <= MAPPED_MAX; size *= 4) {
+		double value;
+
+		job.size = size;
+		value = cost(map_touch_unmap, &job);
+		buffer_row(buffer, "mmap, touch every page, munmap", size, value);
+		buffer_row(buffer, "each page: mmap, touch, munmap", size, value * PAGE / size);
+	}
+}
+
 static void measure_buffer(const char *name)
 {
 	struct buffer buffer = open_buffer(name);
@@ -462,11 +532,7 @@ static void measure_buffer(const char *name)
 	measure_syncs(&buffer);
 	if (buffer.size >= MIB)
 		measure_batches(&buffer);
-	for (size_t size = 64 * KIB; size <= buffer.size && size <= MAPPED_MAX; size *= 4) {
-		job.size = size;
-		buffer_row(&buffer, "mmap, touch every page, munmap", size,
-			   cost(map_touch_unmap, &job));
-	}
+	measure_mappings(&buffer);
 	if (buffer.size >= MIB)
 		measure_copies(&buffer);
 	munmap((void *)buffer.start, buffer.size);
@@ -482,7 +548,7 @@ static void measure_device(void)
 
 	if (bar < 0)
 		return;
-	job.uio = open("/dev/uio0", O_RDWR | O_CLOEXEC);
+	job.uio = open("/dev/uio0", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	job.config = open("/sys/class/uio/uio0/device/config", O_RDWR | O_CLOEXEC);
 	job.registers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, bar, 0);
 	if (job.uio < 0 || job.config < 0 || job.registers == MAP_FAILED)
@@ -499,6 +565,12 @@ static void measure_device(void)
 	row("interrupt: arm, raise, wait with a deadline, silence", 0, "",
 	    cost(interrupt_deadline, &job));
 	row("interrupt: arm, raise, wait, silence", 0, "", cost(interrupt, &job));
+#ifdef __aarch64__
+	if (COUNTER("cntfrq_el0") != 1000 * MS)
+		return;
+	row("interrupt: from the event to a sleeper with a deadline", 0, "", wake_up(&job, 1000));
+	row("interrupt: from the event to a sleeper", 0, "", wake_up(&job, -1));
+#endif
 }
 
 int main(int argc, char **argv)
@@ -506,6 +578,14 @@ int main(int argc, char **argv)
 	struct job job = { 0 };
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (argc > 1 && !strcmp(argv[1], "mappings")) {
+		for (int i = 2; i < argc; i++) {
+			struct buffer buffer = open_buffer(argv[i]);
+
+			measure_mappings(&buffer);
+		}
+		return 0;
+	}
 	row("a system call that does nothing", 0, "", cost(do_nothing, &job));
 	for (int i = 1; i < argc; i++)
 		measure_buffer(argv[i]);

@@ -1,21 +1,39 @@
 # shellcheck shell=bash
 # Sourced: what the crates cost. A figure is never a test that fails.
 
-bench() { # DIRECTORY
-    local directory=$1
+# measure BOARD DIRECTORY: what the board's guest prints is DIRECTORY/rows.
+measure() {
+    local board=$1 directory=$2
     mkdir "$directory"
-    tests/bench/prepare "$directory"
-    echo 'measuring ...'
-    tests/guest-os/boot arm64.bench "$directory" >"$directory/rows" &
-    qemu=$!
-    wait "$qemu" || true
-    qemu=''
+    tests/bench/prepare "$board" "$directory"
+    echo "measuring on $board ..."
+    tests/guest-os/boot "$board" "$directory" >"$directory/printed" &
+    wait $! || true
+    tr -d '\r' <"$directory/printed" >"$directory/rows"
     if ! grep -q '^guest exited with 0' "$directory/rows"; then
         tail -n 5 "$directory/rows" "$directory/console" >&2
         give_up 'the guest failed'
     fi
+}
+
+bench() { # DIRECTORY
+    local directory=$1
+    mkdir "$directory"
+    measure arm64.bench "$directory/6.1"
+    measure arm64-6.12.bench "$directory/6.12"
     use_lints_version
-    cargo run --quiet --locked -p udmabuf-bench -- report instructions target/bench <"$directory/rows"
+    {
+        cat "$directory/6.1/rows"
+        sed -n 's/^\(row\t[^\t]*\t[^\t]*\)/\1, Linux 6.12/p' "$directory/6.12/rows"
+    } | cargo run --quiet --locked -p udmabuf-bench -- report instructions target/bench
+    echo
+    echo 'streaming, with a nanosecond for an instruction, or when there is none to run:'
+    sed -n 's/^stream: //p' "$directory/6.1/rows"
+    echo
+    sed -n 's/^tables: //p' "$directory/6.1/rows"
+    echo 'the same on this computer, through an emulated engine that takes 200 us beside copying:'
+    cargo run --quiet --locked --release -p udmabuf-examples --example stream -- \
+        --part=65536 --delay=200 --count=5000 2>/dev/null
     echo
     weigh
     build_time "$directory"

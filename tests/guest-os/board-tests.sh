@@ -12,6 +12,31 @@ board_failed() { # BOARD MESSAGE
     echo "$1: FAILED board: $2"
 }
 
+# board_tests DIRECTORY BOARD...: a machine keeps one core busy, so as many at a
+# time as there are.
+board_tests() {
+    local board counts
+    for board in "${@:2}"; do
+        while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+            wait -n || true
+        done
+        {
+            passed=0 failed=0 qemu=''
+            trap 'kill $qemu 2>/dev/null || true' EXIT
+            trap 'exit 1' TERM
+            board_test "$board" "$1/$board"
+            echo "$passed $failed" >"$1/$board.counts"
+        } &
+    done
+    wait
+    for board in "${@:2}"; do
+        # One that broke off tells nothing.
+        counts=$(cat "$1/$board.counts" || echo 0 1)
+        passed=$((passed + ${counts% *}))
+        failed=$((failed + ${counts#* }))
+    done
+}
+
 board_test() { # BOARD DIRECTORY
     local board=$1 directory=$2 results line
     local tests=0 failures=0 finished=no status=none ended=0 wrong=() expected=''

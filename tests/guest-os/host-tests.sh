@@ -56,9 +56,12 @@ host_tests() {
     step fmt cargo fmt --all --check
     step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
     step doc env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+    # As somebody else's dependency, without what the tests add to their features.
+    step features cargo check --quiet --locked --manifest-path udmabuf-uio/Cargo.toml --features tokio
     step fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
+    step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200
     cargo_tests 'cargo test' --workspace
     sanitizer_tests
 }

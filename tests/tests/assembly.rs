@@ -87,6 +87,38 @@ fn has_none(code: &[&str], unwanted: &[&str]) {
 /// Checks that the types have made, and copies of the data.
 const NEEDLESS: [&str; 5] = ["memcpy", "memset", "memmove", "panic", "slice_index"];
 
+/// Splits an instruction into its name and operands.
+fn operands(line: &str) -> Vec<&str> {
+    line.split([' ', '\t', ',']).filter(|part| !part.is_empty()).collect()
+}
+
+/// The maintenance in a function is the loop of `each_line`, which the tests of
+/// `maintenance.rs` watch: a register that was rounded down goes from line to line,
+/// by the same step behind each instruction, and nothing else writes it.
+fn goes_from_line_to_line(code: &[&str], instruction: &str) {
+    let shown = code.join("\n");
+    let code: Vec<_> = code.iter().map(|line| operands(line)).collect();
+    let is_maintenance = |line: &Vec<&str>| line.len() == 3 && line[..2] == ["dc", instruction];
+    let (first, last) =
+        (code.iter().position(is_maintenance), code.iter().rposition(is_maintenance));
+    let (first, last) = (first.unwrap(), last.unwrap());
+    let at = code[first][2];
+    let writes = |line: &&Vec<&str>| line.len() > 2 && line[1] == at && line[0] != "cmp";
+    let rounded = code[..first].iter().rposition(|line| writes(&line)).unwrap();
+    assert_eq!(code[rounded][0], "and", "{at} in\n{shown}");
+
+    let mut steps = Vec::new();
+    for pair in code[first..=last + 1].windows(2).filter(|pair| is_maintenance(&pair[0])) {
+        assert_eq!(pair[0][2], at, "another register in\n{shown}");
+        let ["add", to, one, other] = pair[1][..] else { panic!("{:?} in\n{shown}", pair[1]) };
+        assert!(to == at && [one, other].contains(&at), "{:?} in\n{shown}", pair[1]);
+        steps.push(if one == at { other } else { one });
+    }
+    assert!(steps.iter().all(|step| *step == steps[0]), "steps of {steps:?} in\n{shown}");
+    let writes = code[rounded + 1..=last + 1].iter().filter(writes).count();
+    assert_eq!(writes, steps.len(), "{at} is written elsewhere in\n{shown}");
+}
+
 #[test]
 fn barriers_of_the_right_domain() {
     let Some(own) = assembly("udmabuf") else { return };
@@ -105,9 +137,13 @@ fn barriers_of_the_right_domain() {
             let waits = places(code, "dsb\tsy");
             assert!(waits.last() > lines.last(), "{}", code.join("\n"));
             assert!(direction == "device" || find(code, "dmb osh") < lines[0]);
+            goes_from_line_to_line(code, instruction.trim_end_matches(','));
             most = most.max(lines.len());
         }
         assert!(most >= 16, "{most} in a turn of the loop");
+    }
+    for (_, code) in functions(&own) {
+        has_none(&code, &["dc\tivac", "dc\tzva"]);
     }
 
     let Some(probes) = assembly("udmabuf-assembly") else { return };

@@ -204,7 +204,10 @@ pub fn sync_for_device(
     offset: u64,
     size: u64,
 ) -> Result<()> {
-    set_sync(fd, abi::SYNC_FOR_DEVICE, direction, offset, size)
+    match sync_value(direction, offset, size) {
+        Some(value) => sync_value_for_device(fd, value),
+        None => set_sync(fd, abi::SYNC_FOR_DEVICE, direction, offset, size),
+    }
 }
 
 /// Hands `size` bytes at `offset` to the CPU: what the device wrote becomes
@@ -218,7 +221,19 @@ pub fn sync_for_cpu(
     offset: u64,
     size: u64,
 ) -> Result<()> {
-    set_sync(fd, abi::SYNC_FOR_CPU, direction, offset, size)
+    match sync_value(direction, offset, size) {
+        Some(value) => sync_value_for_cpu(fd, value),
+        None => set_sync(fd, abi::SYNC_FOR_CPU, direction, offset, size),
+    }
+}
+
+/// The sync value of a range that has one: a third of the argument, and the stored
+/// range stays as it is.
+fn sync_value(direction: Direction, offset: u64, size: u64) -> Option<u64> {
+    let is_small = offset <= u64::from(u32::MAX) && size <= u64::from(u32::MAX);
+    // A value without a size would be the stored range.
+    let has_value = is_small && size != 0 && size % 16 == 0;
+    has_value.then_some(offset << 32 | size | (direction as u64) << 2 | 1)
 }
 
 fn set_sync(
@@ -239,4 +254,33 @@ fn set_sync(
 /// is not inside the buffer.
 pub fn set_sync_settings(fd: BorrowedFd<'_>, args: SyncArgs) -> Result<()> {
     call::<{ abi::SET_SYNC }, _>(fd, args).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Direction, sync_value};
+
+    #[test]
+    fn a_sync_value_is_the_range_or_there_is_none() {
+        // As the kernel module takes it apart.
+        let range = |value: u64| (value >> 2 & 3, value >> 32, value & 0xffff_fff0);
+        let edges = |most: u64| {
+            let powers = (0..64).map(|bit| 1 << bit);
+            powers.flat_map(|at: u64| [at - 1, at, at | 16]).chain([most, most + 1, most & !15])
+        };
+        let most = u64::from(u32::MAX);
+        for direction in [Direction::Bidirectional, Direction::ToDevice, Direction::FromDevice] {
+            for (offset, size) in
+                edges(most).flat_map(|offset| edges(most).map(move |size| (offset, size)))
+            {
+                let fits = offset <= most && size <= most && size % 16 == 0 && size != 0;
+                let value = sync_value(direction, offset, size);
+                assert_eq!(value.is_some(), fits, "{size:#x} bytes at {offset:#x}");
+                if let Some(value) = value {
+                    assert_eq!(range(value), (direction as u64, offset, size));
+                    assert!(value > 1, "neither nothing nor the stored range");
+                }
+            }
+        }
+    }
 }

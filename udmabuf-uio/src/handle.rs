@@ -8,7 +8,10 @@ use std::{
 };
 
 use memmap2::MmapRaw;
-use rustix::{fs::FlockOperation, io::Errno};
+use rustix::{
+    fs::{FlockOperation, OFlags},
+    io::Errno,
+};
 
 use crate::{
     Error, UioDevice, mmio,
@@ -42,6 +45,9 @@ impl Handle {
             None => None,
         };
         let uio = locked(&label, open_file(&label, roots.dev.join(&device.file))?)?;
+        // Whether it has fired is asked by reading.
+        rustix::fs::fcntl_setfl(&uio, OFlags::NONBLOCK)
+            .map_err(|errno| Error::os(&label, "fcntl F_SETFL")(errno.into()))?;
         Ok(Self { label, uio, dir, maps: Mutex::default(), _pci_lock: pci_lock })
     }
 

@@ -94,10 +94,7 @@ impl Interrupt {
     /// Masks it, and forgets what was before.
     fn pass_over(&mut self) -> io::Result<()> {
         self.try_set_masked(true)?;
-        if self.try_ready(Some(Instant::now()))? {
-            self.try_count()?;
-        }
-        Ok(())
+        self.try_count().map(drop)
     }
 
     pub(crate) fn emulated(line: Arc<Line>) -> Self {
@@ -158,6 +155,17 @@ impl Interrupt {
         }
     }
 
+    /// What a wait that would sleep does first: where nothing answers any more, no
+    /// interrupt comes, and the kernel may not know it yet.
+    fn check(&self) -> Result<(), Error> {
+        match &self.source {
+            Source::Kernel { pci: Some(config), .. } => {
+                config.check().map_err(|error| self.error(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there is something to count before the deadline.
     fn ready(&self, deadline: Option<Instant>) -> Result<bool, Error> {
         self.try_ready(deadline).map_err(|error| self.error(error))
@@ -170,7 +178,7 @@ impl Interrupt {
         Ok(poll(&mut [PollFd::new(&self.fd(), PollFlags::IN)], left.as_ref())? > 0)
     }
 
-    /// How often it fired since the last call; it must be ready, or this blocks.
+    /// How often it fired since the last call.
     fn count(&mut self) -> Result<u32, Error> {
         let count = self.try_count().map_err(|error| self.error(error))?;
         self.missed += u64::from(count.saturating_sub(1));
@@ -178,14 +186,19 @@ impl Interrupt {
     }
 
     fn try_count(&mut self) -> io::Result<u32> {
-        match &mut self.source {
+        let counted = match &mut self.source {
             Source::Kernel { handle, seen, .. } => {
                 let mut count = [0; 4];
-                retry_on_intr(|| rustix::io::read(&handle.uio, &mut count))?;
-                let count = u32::from_ne_bytes(count);
-                Ok(count.wrapping_sub(std::mem::replace(seen, count)))
+                retry_on_intr(|| rustix::io::read(&handle.uio, &mut count)).map(|_| {
+                    let count = u32::from_ne_bytes(count);
+                    count.wrapping_sub(std::mem::replace(seen, count))
+                })
             }
-            Source::Emulated(line) => Ok(line.take()?),
+            Source::Emulated(line) => line.take(),
+        };
+        match counted {
+            Err(Errno::AGAIN) => Ok(0),
+            counted => Ok(counted?),
         }
     }
 
@@ -241,14 +254,14 @@ impl Armed<'_> {
     /// As [`Interrupt::wait`].
     pub fn wait(mut self, deadline: impl Into<Option<Instant>>) -> Result<u32, Error> {
         let deadline = deadline.into();
-        while self.interrupt.ready(deadline)? {
-            match self.count()? {
-                // One from before this handle was opened.
-                0 => {}
+        // What has fired by now takes one system call, and what fires later is no
+        // later for it.
+        loop {
+            match self.try_wait()? {
+                0 if self.interrupt.ready(deadline)? => {}
                 count => return Ok(count),
             }
         }
-        Ok(0)
     }
 
     /// How often it fired since the last wait, without blocking. Once it has,
@@ -257,12 +270,11 @@ impl Armed<'_> {
     /// # Errors
     /// As [`Interrupt::wait`].
     pub fn try_wait(&mut self) -> Result<u32, Error> {
-        if self.interrupt.ready(Some(Instant::now()))? { self.count() } else { Ok(0) }
-    }
-
-    fn count(&mut self) -> Result<u32, Error> {
         let count = self.interrupt.count()?;
         self.fired |= count > 0;
+        if count == 0 {
+            self.interrupt.check()?;
+        }
         Ok(count)
     }
 }

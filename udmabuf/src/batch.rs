@@ -1,6 +1,8 @@
 //! Handing over, or taking back, many parts at once: one system call for as many
 //! parts of a buffer as follow each other, where it takes one at all.
 
+use std::ptr;
+
 use udmabuf_sys::{
     abi::{SYNC_FOR_CPU, SYNC_FOR_DEVICE, SyncRange},
     ioctl,
@@ -16,13 +18,33 @@ pub struct Loan<'a> {
     pub(crate) is_shared: bool,
 }
 
-/// Something that calls a function with each of its parts, in the same order
-/// each time, until one fails.
-pub trait Each {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error>;
+/// Parts of one memory and direction, each starting where the one before ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    pub(crate) first: &'a Part,
+    pub(crate) len: usize,
+    pub(crate) parts: u32,
+    pub(crate) direction: Kind,
+}
+
+/// Something that has parts.
+pub trait Each: Sized {
+    /// Calls a function with each part, in the same order each time.
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>));
+
+    /// The same, with as many at once as can be.
+    #[inline]
+    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+        self.each(&mut |Loan { part, direction, .. }| {
+            visit(Piece { first: part, len: part.len(), parts: 1, direction });
+        });
+    }
+
+    /// The same for all of many.
+    #[inline]
+    fn each_piece_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
+        all.iter().for_each(|one| one.each_piece(visit));
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +70,8 @@ pub(crate) fn sync_for_cpu(parts: &impl Each) -> Result<(), Error> {
 /// the bytes are right, as nobody but the CPU has written them, and what fails
 /// concerns only what is remembered of the handover.
 pub(crate) fn call_back(parts: &impl Each) {
-    let _ = parts.each(&mut |loan| {
+    parts.each(&mut |loan| {
         let _ = take_back(loan);
-        Ok(())
     });
 }
 
@@ -62,15 +83,29 @@ fn take_back(loan: Loan<'_>) -> Result<(), Error> {
 }
 
 fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
-    let mut batch = Batch::new(way);
+    let mut run = Run { memory: None, parts: 0, done: 0, is_over: false };
+    parts.each_piece(&mut |piece| run.add(way, piece));
+    run.end(way);
+    match run.is_over {
+        false => Ok(()),
+        true => sync_the_rest(parts, way, run.done),
+    }
+}
+
+/// The first `done` parts are synced.
+#[cold]
+fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> {
+    let mut batch = Batch::new(way, done);
     let mut result = Ok(());
-    let _ = parts.each(&mut |loan| {
-        if result.is_ok() {
+    let mut left = done;
+    parts.each(&mut |loan| {
+        if left != 0 {
+            left -= 1;
+        } else if result.is_ok() {
             result = batch.add(loan);
         } else if way == Way::ToCpu && loan.part.memory().is_emulated() {
             let _ = take_back(loan); // an emulated device is locked out of all of them
         }
-        Ok(())
     });
     result = result.and_then(|()| batch.flush());
     if result.is_ok() {
@@ -80,17 +115,68 @@ fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
     // Whoever calls again starts from where this began: the module counts what
     // is handed over, and what is taken back. The emulator does not.
     let mut left = batch.done;
-    let mut back = Batch::new(if way == Way::ToDevice { Way::ToCpu } else { Way::ToDevice });
-    let undone = parts.each(&mut |loan| {
+    let mut back = Batch::new(if way == Way::ToDevice { Way::ToCpu } else { Way::ToDevice }, 0);
+    let mut undone = Ok(());
+    parts.each(&mut |loan| {
         let was_done = left != 0;
         left = left.saturating_sub(1);
-        match was_done && (way == Way::ToDevice || !loan.part.memory().is_emulated()) {
-            true => back.add(loan),
-            false => Ok(()),
+        let is_counted = way == Way::ToDevice || !loan.part.memory().is_emulated();
+        if was_done && is_counted && undone.is_ok() {
+            undone = back.add(loan);
         }
     });
     let _ = undone.and_then(|()| back.flush());
     result
+}
+
+/// Parts of one memory that follow each other, without a system call: the lines of
+/// each piece, then one barrier and one count.
+struct Run<'a> {
+    memory: Option<&'a Memory>,
+    parts: u32,
+    /// Parts of the runs before.
+    done: usize,
+    /// There was a part that takes more than this.
+    is_over: bool,
+}
+
+impl<'a> Run<'a> {
+    fn add(&mut self, way: Way, piece: Piece<'a>) {
+        let memory = piece.first.memory();
+        if !self.memory.is_some_and(|same| ptr::eq(same, memory)) {
+            self.turn(way, memory);
+        }
+        if self.is_over {
+            return;
+        }
+        self.parts += piece.parts;
+        match way {
+            Way::ToDevice => memory.clean(piece.first.start(), piece.len),
+            Way::ToCpu => memory.drop_lines(piece.first.start(), piece.len, piece.direction),
+        }
+    }
+
+    /// Ends this run, and starts one.
+    fn turn(&mut self, way: Way, memory: &'a Memory) {
+        self.end(way);
+        (self.memory, self.parts) = (None, 0);
+        self.is_over |= !memory.is_direct();
+        if !self.is_over {
+            self.memory = Some(memory);
+            if way == Way::ToCpu {
+                memory.begin_for_cpu();
+            }
+        }
+    }
+
+    fn end(&mut self, way: Way) {
+        let Some(memory) = self.memory else { return };
+        match way {
+            Way::ToDevice => memory.end_for_device(self.parts),
+            Way::ToCpu => memory.end_for_cpu(self.parts),
+        }
+        self.done += self.parts as usize;
+    }
 }
 
 /// Ranges of one buffer that wait for the system call.
@@ -104,9 +190,9 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(way: Way) -> Self {
+    fn new(way: Way, done: usize) -> Self {
         let ranges = [SyncRange { offset: 0, size: 0, command: 0, direction: 0 }; RANGES];
-        Self { way, memory: None, ranges, waiting: 0, done: 0 }
+        Self { way, memory: None, ranges, waiting: 0, done }
     }
 
     fn add(&mut self, loan: Loan<'a>) -> Result<(), Error> {
@@ -121,7 +207,7 @@ impl<'a> Batch<'a> {
             self.done += 1;
             return Ok(());
         }
-        if self.waiting == RANGES || self.memory.is_some_and(|other| !std::ptr::eq(other, memory)) {
+        if self.waiting == RANGES || self.memory.is_some_and(|other| !ptr::eq(other, memory)) {
             self.flush()?;
         }
         self.memory = Some(memory);

@@ -5,7 +5,8 @@ use std::{fmt, marker::PhantomData, mem::ManuallyDrop, ops::Range};
 
 use crate::{
     Addressed, Bidirectional, CacheMode, Cached, CpuOwned, DeviceAccess, DeviceOwned, Direction,
-    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, memory::Memory, part::Part,
+    DmaAddr, Error, Handoff, OpenOptions, Owner, Shared, barrier, emulator::Bus, memory::Memory,
+    part::Part,
 };
 
 /// DMA memory that belongs to `O`, the CPU or the device, moves data in
@@ -49,6 +50,7 @@ use crate::{
 ///    never started, or on the caller's `unsafe` one.
 /// 3. `M` says how the memory was mapped, and `O` is [`Shared`] only where the
 ///    device is coherent or `M` without cache.
+#[repr(transparent)]
 pub struct Buffer<O: Owner = CpuOwned, D: Direction = Bidirectional, M: CacheMode = Cached> {
     held: O::Held,
     kind: PhantomData<(D, M)>,
@@ -149,6 +151,22 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
         self.part().memory().is_coherent
     }
 
+    /// The emulated bus that it is on; none, if hardware reaches it.
+    ///
+    /// Of a transfer's buffers the slot compares it with the engine's. A driver
+    /// that keeps a shared buffer besides, for descriptors, does so itself:
+    ///
+    /// ```
+    /// # let emulator = udmabuf::emulator::Emulator::new().coherent();
+    /// let ring = emulator.buffer(4096).into_shared()?;
+    /// assert_eq!(ring.bus(), Some(&emulator.bus()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bus(&self) -> Option<&Bus> {
+        self.part().memory().bus()
+    }
+
     /// What the start of a part is a multiple of, in bytes: a cache line, or
     /// what the kernel asks for.
     #[must_use]
@@ -223,16 +241,7 @@ impl<D: Direction, M: CacheMode> Buffer<CpuOwned, D, M> {
         if M::COMBINES {
             barrier::drain_combined();
         }
-        if self.part().quick_for_device() {
-            return Ok(self.assume_device());
-        }
-        self.into_device_slowly()
-    }
-
-    /// A function of its own, so that the quick way is short enough to be inlined.
-    #[inline(never)]
-    fn into_device_slowly(self) -> Result<Buffer<DeviceOwned, D, M>, Handoff<Self>> {
-        match self.part().slow_for_device(D::KIND) {
+        match self.part().sync_for_device(D::KIND) {
             Ok(()) => Ok(self.assume_device()),
             Err(error) => Err(Handoff { error, value: self }),
         }
@@ -286,15 +295,7 @@ impl<D: Direction, M: CacheMode> Buffer<DeviceOwned, D, M> {
     /// The sync failed; the buffer is in [`Handoff::value`], still the device's.
     #[inline]
     pub unsafe fn into_cpu(self) -> Result<Buffer<CpuOwned, D, M>, Handoff<Self>> {
-        if self.part().quick_for_cpu(D::KIND) {
-            return Ok(self.assume_cpu());
-        }
-        self.into_cpu_slowly()
-    }
-
-    #[inline(never)]
-    fn into_cpu_slowly(self) -> Result<Buffer<CpuOwned, D, M>, Handoff<Self>> {
-        match self.part().slow_for_cpu(D::KIND) {
+        match self.part().sync_for_cpu(D::KIND) {
             Ok(()) => Ok(self.assume_cpu()),
             Err(error) => Err(Handoff { error, value: self }),
         }

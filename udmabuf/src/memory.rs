@@ -1,6 +1,7 @@
 //! The memory behind a buffer, and the two syncs of its parts.
 #![allow(unsafe_code, reason = "says which threads may hold a buffer's memory")]
 
+mod direct;
 mod dma_buf;
 mod kernel;
 mod lent;
@@ -10,8 +11,9 @@ use std::{
     ptr::NonNull,
 };
 
+pub(crate) use direct::Direct;
 pub(crate) use dma_buf::DmaBuf;
-pub(crate) use kernel::{Exclusive, Kernel, Opening};
+pub(crate) use kernel::{Exclusive, Kernel, Maintenance, Opening};
 use lent::Lent;
 use rustix::io::Errno;
 
@@ -19,7 +21,6 @@ use crate::{
     Error, barrier,
     direction::Kind,
     emulator::{Bus, CpuSide},
-    maintenance::Cpu,
 };
 
 /// A buffer's memory.
@@ -49,6 +50,8 @@ pub(crate) struct Memory {
     pub(crate) syncs_whole: bool,
     /// What a handover takes, if it is no more than this.
     direct: Direct,
+    /// `direct.short()`
+    short: usize,
     /// What it takes beside telling an emulated bus.
     own: Direct,
     lent: Option<Lent>,
@@ -58,17 +61,6 @@ pub(crate) struct Memory {
 
 /// What every buffer's first byte is aligned to, on the CPU's side.
 pub(crate) const ALIGN: usize = 4096;
-
-/// How CPU and device come to see the same bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Direct {
-    /// They do: a barrier is all.
-    Barrier,
-    /// This program maintains its cache.
-    Cache(Cpu),
-    /// Whoever made the memory does it.
-    No,
-}
 
 #[derive(Debug)]
 enum Backing {
@@ -94,6 +86,7 @@ impl Memory {
             is_coherent: opened.is_coherent,
             syncs_whole: false,
             direct: opened.direct,
+            short: opened.direct.short(),
             own: opened.direct,
             lent: opened.lent,
             name: name.into(),
@@ -111,6 +104,7 @@ impl Memory {
             is_coherent: false,
             syncs_whole: true,
             direct: Direct::No,
+            short: 0,
             own: Direct::No,
             lent: None,
             name,
@@ -127,6 +121,7 @@ impl Memory {
             is_coherent: cpu.is_coherent(),
             syncs_whole: false,
             direct: Direct::No,
+            short: 0,
             own: Direct::No,
             lent: None,
             name: cpu.name().into(),
@@ -157,7 +152,7 @@ impl Memory {
             let what = "already on an emulated bus, or its bus addresses are taken there";
             return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
-        self.direct = Direct::No;
+        (self.direct, self.short) = (Direct::No, 0);
         Ok(())
     }
 
@@ -218,25 +213,6 @@ impl Memory {
         }
     }
 
-    /// The same, if it takes no system call, is short, and nobody else has to be
-    /// told of it.
-    #[inline]
-    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
-        match self.direct {
-            Direct::Cache(cpu) if !cpu.is_short(len) => false,
-            direct => self.direct_for_device(direct, start, len, true),
-        }
-    }
-
-    /// The same, the other way.
-    #[inline]
-    pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
-        match self.direct {
-            Direct::Cache(cpu) if !cpu.is_short(len) => false,
-            direct => self.direct_for_cpu(direct, start, len, true, direction),
-        }
-    }
-
     /// Lets the device in beside the CPU, whose mapping has a cache or not.
     pub(crate) fn share(&self, start: NonNull<u8>, len: usize, cached: bool) -> Result<(), Error> {
         if let Backing::Emulated(cpu) = &self.backing {
@@ -260,53 +236,6 @@ impl Memory {
             Backing::Emulated(cpu) => cpu.end_shared(self.offset(start), len),
             _ => self.sync_for_cpu(start, len, Kind::Bidirectional),
         }
-    }
-
-    #[inline]
-    fn direct_for_device(
-        &self,
-        direct: Direct,
-        start: NonNull<u8>,
-        len: usize,
-        is_short: bool,
-    ) -> bool {
-        if matches!(direct, Direct::No) {
-            return false;
-        }
-        if let Some(lent) = &self.lent {
-            if lent.is_gone() {
-                return false;
-            }
-            lent.add();
-        }
-        match direct {
-            Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
-            Direct::Barrier | Direct::No => barrier::before_device(),
-        }
-        true
-    }
-
-    #[inline]
-    fn direct_for_cpu(
-        &self,
-        direct: Direct,
-        start: NonNull<u8>,
-        len: usize,
-        is_short: bool,
-        direction: Kind,
-    ) -> bool {
-        // What is not mapped any more has no lines.
-        if matches!(direct, Direct::No) || self.lent.as_ref().is_some_and(Lent::is_gone) {
-            return false;
-        }
-        match direct {
-            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
-            Direct::Barrier | Direct::No => barrier::after_device(),
-        }
-        if let Some(lent) = &self.lent {
-            lent.subtract();
-        }
-        true
     }
 
     fn gone(&self) -> Error {

@@ -6,7 +6,7 @@ use std::{marker::PhantomData, sync::Arc};
 use crate::{
     Bidirectional, Buffer, Cached, CpuOwned, Error, Uncached, WriteCombined,
     create::Deleter,
-    memory::{Exclusive, Memory, Opening},
+    memory::{Exclusive, Maintenance, Memory, Opening},
     mode::Mapped,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct OpenOptions<M: Mapped = Cached> {
     expected_size: Option<u64>,
-    own_maintenance: bool,
+    maintenance: Maintenance,
     mode: PhantomData<M>,
 }
 
@@ -31,7 +31,7 @@ impl OpenOptions {
     /// Cached, claimed, of any size: as [`Buffer::open`].
     #[must_use]
     pub fn new() -> Self {
-        Self { expected_size: None, own_maintenance: false, mode: PhantomData }
+        Self { expected_size: None, maintenance: Maintenance::AsTold, mode: PhantomData }
     }
 
     /// Handovers clean and invalidate the cache by the CPU's own instructions
@@ -40,7 +40,24 @@ impl OpenOptions {
     /// It does, if the buffer is ordinary memory that is mapped cached.
     #[must_use]
     pub fn with_own_cache_maintenance(mut self) -> Self {
-        self.own_maintenance = true;
+        self.maintenance = Maintenance::Own;
+        self
+    }
+
+    /// Handovers have the kernel maintain the cache, by a system call, where they
+    /// could do it themselves: to compare the two, or to have the module count
+    /// what is synced. Where there is nothing to maintain, there is no call.
+    ///
+    /// ```no_run
+    /// use udmabuf::OpenOptions;
+    ///
+    /// let buffer = OpenOptions::new().with_kernel_cache_maintenance().open("udmabuf0")?;
+    /// # drop(buffer);
+    /// # Ok::<(), udmabuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_kernel_cache_maintenance(mut self) -> Self {
+        self.maintenance = Maintenance::Kernels;
         self
     }
 }
@@ -82,8 +99,8 @@ impl<M: Mapped> OpenOptions<M> {
     /// ```
     #[must_use]
     pub fn mapped<N: Mapped>(self) -> OpenOptions<N> {
-        let Self { expected_size, own_maintenance, .. } = self;
-        OpenOptions { expected_size, own_maintenance, mode: PhantomData }
+        let Self { expected_size, maintenance, .. } = self;
+        OpenOptions { expected_size, maintenance, mode: PhantomData }
     }
 
     /// Opens, claims and maps buffer `name`.
@@ -145,8 +162,11 @@ impl<M: Mapped> OpenOptions<M> {
             map_mode: M::MAP_MODE,
             sync_mode: M::SYNC_MODE,
             expected_size: self.expected_size,
-            // Elsewhere the module says whether it is enough.
-            own_maintenance: self.own_maintenance && exclusive == Exclusive::Promise,
+            maintenance: match self.maintenance {
+                // The module says whether it is enough.
+                Maintenance::Own if exclusive != Exclusive::Promise => Maintenance::AsTold,
+                maintenance => maintenance,
+            },
             created,
         };
         Memory::kernel(name, &opening).map(Buffer::new)

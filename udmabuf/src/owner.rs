@@ -77,7 +77,8 @@ impl DeviceAccess for Shared {}
 pub(crate) mod sealed {
     use super::{CpuOwned, DeviceOwned, ManuallyDrop, Part, Shared};
 
-    /// How a buffer of this owner holds its part of the memory.
+    /// How a buffer of this owner holds its part of the memory: as a `Part`, or
+    /// wrapped without a change of its layout.
     #[diagnostic::on_unimplemented(
         message = "`{Self}` is no owner of a buffer",
         label = "expected `CpuOwned`, `DeviceOwned` or `Shared`"

@@ -63,6 +63,7 @@ impl Part {
     }
 
     /// Whether both are parts of one buffer.
+    #[inline]
     pub(crate) fn is_beside(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.memory, &other.memory)
     }
@@ -77,28 +78,6 @@ impl Part {
     #[inline]
     pub(crate) fn sync_for_cpu(&self, direction: Kind) -> Result<(), Error> {
         self.memory.sync_for_cpu(self.start, self.len, direction)
-    }
-
-    /// The part is the device's from here on, if that is quickly done.
-    #[inline]
-    pub(crate) fn quick_for_device(&self) -> bool {
-        self.memory.quick_for_device(self.start, self.len)
-    }
-
-    /// As [`sync_for_device`](Part::sync_for_device), where it is not.
-    pub(crate) fn slow_for_device(&self, direction: Kind) -> Result<(), Error> {
-        self.memory.slow_for_device(self.start, self.len, direction)
-    }
-
-    /// The part is the CPU's from here on, if that is quickly done.
-    #[inline]
-    pub(crate) fn quick_for_cpu(&self, direction: Kind) -> bool {
-        self.memory.quick_for_cpu(self.start, self.len, direction)
-    }
-
-    /// As [`sync_for_cpu`](Part::sync_for_cpu), where it is not.
-    pub(crate) fn slow_for_cpu(&self, direction: Kind) -> Result<(), Error> {
-        self.memory.slow_for_cpu(self.start, self.len, direction)
     }
 
     /// CPU and device may access the part from here on; unless it fails.

@@ -1,10 +1,12 @@
 //! Several buffers as one: what a transfer uses, and what is handed over at
 //! once.
-#![allow(unsafe_code, reason = "declares the unsafe way back of many parts")]
+#![allow(unsafe_code, reason = "declares the unsafe way back of many parts, and turns them over")]
+
+use std::mem::ManuallyDrop;
 
 use crate::{
-    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Error, Handoff, Shared, barrier,
-    batch::{self, Each, Loan},
+    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Handoff, Owner, Shared, barrier,
+    batch::{self, Each, Loan, Piece},
     direction::Kind,
     emulator::Bus,
 };
@@ -36,15 +38,28 @@ pub trait CpuParts: Each + Sized {
     /// # Errors
     /// Why the first failed; all are in [`Handoff::value`], still the CPU's.
     fn into_device(self) -> Result<Self::Device, Handoff<Self>> {
+        if Self::COMBINES {
+            barrier::drain_combined();
+        }
         match batch::sync_for_device(&self) {
             Ok(()) => Ok(self.assume_device(sealed::Crate)),
             Err(error) => Err(Handoff { error, value: self }),
         }
     }
 
+    /// Whether the mapping of any combines writes.
+    #[doc(hidden)]
+    const COMBINES: bool;
+
     /// Turns them over, once they are synced.
     #[doc(hidden)]
     fn assume_device(self, _: sealed::Crate) -> Self::Device;
+
+    /// The same for many.
+    #[doc(hidden)]
+    fn assume_device_all(all: Vec<Self>, by: sealed::Crate) -> Vec<Self::Device> {
+        all.into_iter().map(|part| part.assume_device(by)).collect()
+    }
 }
 
 /// The buffers of one transfer: a buffer, or a tuple, an array or a `Vec` of
@@ -78,16 +93,21 @@ pub trait Parts: Each + Sized {
     /// Turns them over, once they are synced.
     #[doc(hidden)]
     fn assume_cpu(self, _: sealed::Crate) -> Self::Cpu;
+
+    /// The same for many.
+    #[doc(hidden)]
+    fn assume_cpu_all(all: Vec<Self>, by: sealed::Crate) -> Vec<Self::Cpu> {
+        all.into_iter().map(|part| part.assume_cpu(by)).collect()
+    }
 }
 
 /// Names the first that is not on this bus, or not on the hardware's.
 pub(crate) fn check_bus(parts: &impl Parts, bus: Option<&Bus>) -> Result<(), String> {
     let mut stranger = Ok(());
-    let _ = parts.each(&mut |loan| {
+    parts.each(&mut |loan| {
         if stranger.is_ok() && loan.part.memory().bus() != bus {
             stranger = Err(loan.part.memory().name.clone());
         }
-        Ok(())
     });
     stranger
 }
@@ -98,33 +118,50 @@ pub(crate) mod sealed {
     pub struct Crate;
 }
 
-impl<D: Direction, M: CacheMode> Each for Buffer<CpuOwned, D, M> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if M::COMBINES {
-            barrier::drain_combined();
+macro_rules! buffers {
+    ($($owner:ident: $kind:expr, $is_shared:literal;)*) => {$(
+        impl<D: Direction, M: CacheMode> Each for Buffer<$owner, D, M> {
+            #[inline]
+            fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+                visit(Loan { part: self.part(), direction: $kind, is_shared: $is_shared });
+            }
+
+            #[inline]
+            fn each_piece_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
+                pieces(all, $kind, visit);
+            }
         }
-        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false })
-    }
+    )*};
 }
 
-impl<D: Direction, M: CacheMode> Each for Buffer<DeviceOwned, D, M> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        visit(Loan { part: self.part(), direction: D::KIND, is_shared: false })
-    }
+buffers! {
+    CpuOwned: D::KIND, false;
+    DeviceOwned: D::KIND, false;
+    Shared: Kind::Bidirectional, true;
 }
 
-impl<D: Direction, M: CacheMode> Each for Buffer<Shared, D, M> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        visit(Loan { part: self.part(), direction: Kind::Bidirectional, is_shared: true })
+/// Puts parts together that follow each other.
+#[inline]
+fn pieces<'a, O: Owner, D: Direction, M: CacheMode>(
+    mut all: &'a [Buffer<O, D, M>],
+    direction: Kind,
+    visit: &mut impl FnMut(Piece<'a>),
+) {
+    while let [first, rest @ ..] = all {
+        let first = first.part();
+        let start = first.start().addr().get();
+        let (mut end, mut parts) = (start + first.len(), 1);
+        all = rest;
+        while let [next, rest @ ..] = all {
+            let next = next.part();
+            if !first.is_beside(next) || next.start().addr().get() != end {
+                break;
+            }
+            end += next.len();
+            parts += 1;
+            all = rest;
+        }
+        visit(Piece { first, len: end - start, parts, direction });
     }
 }
 
@@ -134,6 +171,10 @@ impl<D: Direction, M: CacheMode> Parts for Buffer<DeviceOwned, D, M> {
     fn assume_cpu(self, _: sealed::Crate) -> Self::Cpu {
         Buffer::<DeviceOwned, D, M>::assume_cpu(self)
     }
+
+    fn assume_cpu_all(all: Vec<Self>, _: sealed::Crate) -> Vec<Self::Cpu> {
+        turn_over(all)
+    }
 }
 
 impl<D: Direction, M: CacheMode> Parts for Buffer<Shared, D, M> {
@@ -142,25 +183,48 @@ impl<D: Direction, M: CacheMode> Parts for Buffer<Shared, D, M> {
     fn assume_cpu(self, _: sealed::Crate) -> Self::Cpu {
         Buffer::<Shared, D, M>::assume_cpu(self)
     }
+
+    fn assume_cpu_all(all: Vec<Self>, _: sealed::Crate) -> Vec<Self::Cpu> {
+        turn_over(all)
+    }
 }
 
 impl<D: Direction, M: CacheMode> CpuParts for Buffer<CpuOwned, D, M> {
     type Device = Buffer<DeviceOwned, D, M>;
+    const COMBINES: bool = M::COMBINES;
 
     fn assume_device(self, _: sealed::Crate) -> Self::Device {
         Buffer::<CpuOwned, D, M>::assume_device(self)
     }
+
+    fn assume_device_all(all: Vec<Self>, _: sealed::Crate) -> Vec<Self::Device> {
+        turn_over(all)
+    }
+}
+
+/// A change of the type alone, which the compiler does not always see when it is
+/// made one by one.
+fn turn_over<A: Owner, B: Owner, D: Direction, M: CacheMode>(
+    all: Vec<Buffer<A, D, M>>,
+) -> Vec<Buffer<B, D, M>> {
+    let mut all = ManuallyDrop::new(all);
+    // SAFETY: the allocation of a vector that is forgotten. Buffers of all owners
+    // have one layout (`Hold`), and any of one owner is a value of another: whether
+    // the owner is the right one, the caller knows.
+    unsafe { Vec::from_raw_parts(all.as_mut_ptr().cast(), all.len(), all.capacity()) }
 }
 
 macro_rules! tuples {
     ($($part:ident $index:tt),*) => {
         impl<$($part: Each),*> Each for ($($part,)*) {
-            fn each<'a>(
-                &'a self,
-                visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-            ) -> Result<(), Error> {
-                $(self.$index.each(visit)?;)*
-                Ok(())
+            #[inline]
+            fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+                $(self.$index.each(visit);)*
+            }
+
+            #[inline]
+            fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+                $(self.$index.each_piece(visit);)*
             }
         }
 
@@ -174,6 +238,7 @@ macro_rules! tuples {
 
         impl<$($part: CpuParts),*> CpuParts for ($($part,)*) {
             type Device = ($($part::Device,)*);
+            const COMBINES: bool = $($part::COMBINES)||*;
 
             fn assume_device(self, by: sealed::Crate) -> Self::Device {
                 ($(self.$index.assume_device(by),)*)
@@ -186,21 +251,15 @@ tuples!(A 0, B 1);
 tuples!(A 0, B 1, C 2);
 tuples!(A 0, B 1, C 2, E 3);
 
-impl<P: Each> Each for [P] {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.iter().try_for_each(|part| part.each(visit))
-    }
-}
-
 impl<P: Each, const N: usize> Each for [P; N] {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.as_slice().each(visit)
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        self.iter().for_each(|part| part.each(visit));
+    }
+
+    #[inline]
+    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+        P::each_piece_of(self, visit);
     }
 }
 
@@ -214,6 +273,7 @@ impl<P: Parts, const N: usize> Parts for [P; N] {
 
 impl<P: CpuParts, const N: usize> CpuParts for [P; N] {
     type Device = [P::Device; N];
+    const COMBINES: bool = P::COMBINES;
 
     fn assume_device(self, by: sealed::Crate) -> Self::Device {
         self.map(|part| part.assume_device(by))
@@ -221,27 +281,30 @@ impl<P: CpuParts, const N: usize> CpuParts for [P; N] {
 }
 
 impl<P: Each> Each for Vec<P> {
-    fn each<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Loan<'a>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.as_slice().each(visit)
+    #[inline]
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+        self.iter().for_each(|part| part.each(visit));
+    }
+
+    #[inline]
+    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+        P::each_piece_of(self, visit);
     }
 }
 
-// Both collect in place: the owner changes the type, and not the layout.
 impl<P: Parts> Parts for Vec<P> {
     type Cpu = Vec<P::Cpu>;
 
     fn assume_cpu(self, by: sealed::Crate) -> Self::Cpu {
-        self.into_iter().map(|part| part.assume_cpu(by)).collect()
+        P::assume_cpu_all(self, by)
     }
 }
 
 impl<P: CpuParts> CpuParts for Vec<P> {
     type Device = Vec<P::Device>;
+    const COMBINES: bool = P::COMBINES;
 
     fn assume_device(self, by: sealed::Crate) -> Self::Device {
-        self.into_iter().map(|part| part.assume_device(by)).collect()
+        P::assume_device_all(self, by)
     }
 }

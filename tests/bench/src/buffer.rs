@@ -28,12 +28,17 @@ pub(crate) fn creation() -> Result<()> {
     Ok(())
 }
 
-/// Opens and maps the buffer in different ways.
-pub(crate) fn mappings(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+/// Opens and closes the buffer.
+pub(crate) fn opening(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
     let len = Buffer::open(name)?.len();
     let opened = cost(|| Buffer::open(name).map(drop))?;
     row(&title("open, claim, map, close"), X::Bytes(len), opened);
+    Ok(())
+}
 
+/// Maps parts of the buffer of different sizes.
+pub(crate) fn mappings(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    let len = Buffer::open(name)?.len();
     let file = File::options().read(true).write(true).open(format!("/dev/{name}"))?;
     ioctl::claim(file.as_fd(), false)?;
     for size in sizes(64 * KIB, len.min(MAPPED)) {
@@ -48,6 +53,11 @@ pub(crate) fn mappings(name: &str, title: &dyn Fn(&str) -> String) -> Result<()>
             anyhow::Ok(())
         })?;
         row(&title("mmap, touch every page, munmap"), X::Bytes(size), cost);
+        row(
+            &title("each page: mmap, touch, munmap"),
+            X::Bytes(size),
+            cost * PAGE as f64 / size as f64,
+        );
     }
     Ok(())
 }

@@ -4,15 +4,15 @@
 
 use std::{fs::File, os::fd::AsFd};
 
-use anyhow::Result;
-use udmabuf::{Buffer, CpuParts, CreateOptions, Parts};
+use anyhow::{Result, ensure};
+use udmabuf::{Buffer, CpuParts, CreateOptions, OpenOptions, Parts};
 use udmabuf_sys::{
     abi::{Direction, SYNC_FOR_CPU, SYNC_FOR_DEVICE, SyncRange},
     ioctl,
 };
 
 use crate::{
-    GIB, KIB, MIB,
+    GIB, KIB, MIB, kind,
     meter::{X, cost, cost_with, row, sizes},
 };
 
@@ -20,8 +20,11 @@ use crate::{
 /// part from each other on arm64.
 const PART: usize = 128;
 const PARTS_MAX: usize = 4096;
-/// Less than the module's 256 minor numbers: the board has buffers of its own.
-const BUFFERS: [usize; 5] = [1, 4, 16, 64, 240];
+/// As many as the module has minor numbers, less those that are taken.
+const BUFFERS: [usize; 5] = [1, 4, 16, 64, 256];
+const PAGE: usize = 4 * KIB;
+/// Of buffers that are made here; the board may have larger ones.
+const LARGEST: usize = 64 * MIB;
 
 /// What it costs to hand `parts` over and to take them back; and the parts.
 fn there_and_back<P: CpuParts>(parts: P) -> Result<(f64, P)> {
@@ -55,43 +58,93 @@ fn of_part(buffer: Buffer, offset: usize, len: usize) -> Result<(f64, Buffer)> {
     Ok((cost, whole))
 }
 
-/// One part, by size and by offset.
-pub(crate) fn alone(mut buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<Buffer> {
+/// One part, by size, up to `most`.
+fn by_size(mut buffer: Buffer, most: usize, title: &str) -> Result<Buffer> {
     let (alignment, len) = (buffer.part_alignment(), buffer.len());
-    for size in sizes(64, len).filter(|size| size % alignment == 0 || *size == len) {
+    for size in sizes(64, most).filter(|size| size % alignment == 0 || *size == len) {
         let (cost, whole) = of_part(buffer, 0, size)?;
-        row(&title("hand over and take back"), X::Bytes(size), cost);
+        row(title, X::Bytes(size), cost);
         buffer = whole;
     }
+    Ok(buffer)
+}
+
+/// One part, by size and by offset.
+pub(crate) fn alone(buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<Buffer> {
+    let len = buffer.len();
+    let mut buffer = by_size(buffer, len, &title("hand over and take back"))?;
+    if len >= PAGE {
+        buffer = of_whole(buffer, title)?;
+    }
     for offset in offsets(buffer.len()) {
-        let (cost, whole) = of_part(buffer, offset, 4 * KIB)?;
+        let (cost, whole) = of_part(buffer, offset, PAGE)?;
         row(&title("hand over and take back 4 KiB, by offset"), X::Offset(offset), cost);
         buffer = whole;
     }
     Ok(buffer)
 }
 
+/// A page of the buffer, by the size of the whole.
+fn of_whole(buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<Buffer> {
+    let len = buffer.len();
+    let (cost, buffer) = of_part(buffer, 0, PAGE)?;
+    row(&title("hand over and take back 4 KiB of a buffer"), X::Whole(len), cost);
+    Ok(buffer)
+}
+
+/// The same for buffers of every size that can be made.
+pub(crate) fn of_sizes() -> Result<()> {
+    for size in sizes(PAGE, LARGEST) {
+        let Ok(created) = CreateOptions::new("bench", size as u64).create() else { break };
+        let buffer = created.open()?;
+        let kind = kind(&buffer);
+        of_whole(buffer, &|operation| format!("{operation}, {kind}"))?;
+    }
+    Ok(())
+}
+
 /// Where a page is handed over, in a buffer of `len` bytes.
 fn offsets(len: usize) -> impl Iterator<Item = usize> {
-    [4 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 2 * GIB, 4 * GIB, 4 * GIB + 64 * MIB]
+    [PAGE, MIB, 16 * MIB, 256 * MIB, GIB, 2 * GIB, 4 * GIB, 4 * GIB + 64 * MIB]
         .into_iter()
-        .filter(move |offset| offset + 4 * KIB <= len)
+        .filter(move |offset| offset + PAGE <= len)
 }
 
 /// Many parts at once.
 pub(crate) fn together(buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
+    by_count(buffer, title, "together")
+}
+
+fn by_count(buffer: Buffer, title: &dyn Fn(&str) -> String, how: &str) -> Result<()> {
     let (head, _) = buffer.split_at(PARTS_MAX * PART)?;
     let mut parts = head.into_chunks(PART)?;
     let mut counts: Vec<_> = sizes(1, PARTS_MAX).collect();
     counts.reverse();
+    let [sixteen, each] =
+        ["16 parts", "each of N parts"].map(|what| title(&format!("{what} of 128 bytes {how}")));
     for count in counts {
         parts.truncate(count);
         let (cost, back) = there_and_back(parts)?;
         parts = back;
         if count == 16 {
-            row(&title("16 parts of 128 bytes together"), X::None, cost);
+            row(&sixteen, X::None, cost);
         }
-        row(&title("each of N parts of 128 bytes together"), X::Count(count), cost / count as f64);
+        row(&each, X::Count(count), cost / count as f64);
+    }
+    Ok(())
+}
+
+/// Handovers for which the module maintains the cache, as it does where the CPU
+/// lets programs do nothing to it.
+pub(crate) fn by_kernel(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    let buffer = OpenOptions::new().with_kernel_cache_maintenance().open(name)?;
+    if buffer.is_coherent() {
+        return Ok(());
+    }
+    let most = buffer.len().min(MIB);
+    let buffer = by_size(buffer, most, &title("hand over and take back by the module"))?;
+    if buffer.len() >= PARTS_MAX * PART {
+        by_count(buffer, title, "together by the module")?;
     }
     Ok(())
 }
@@ -103,10 +156,12 @@ pub(crate) fn of_many_buffers() -> Result<()> {
     for count in BUFFERS {
         while buffers.len() < count {
             let name = format!("bench{}", buffers.len());
-            let one = CreateOptions::new(&name, 4096).create()?;
+            let Ok(one) = CreateOptions::new(&name, PAGE as u64).create() else { break };
             buffers.push(one.open()?);
             created.push(one);
         }
+        let count = buffers.len();
+        ensure!(count > 0, "no buffer can be made");
         let (cost, back) = there_and_back(buffers)?;
         buffers = back;
         row("each of N buffers of 4 KiB", X::Count(count), cost / count as f64);
@@ -114,8 +169,7 @@ pub(crate) fn of_many_buffers() -> Result<()> {
     Ok(())
 }
 
-/// The same by the ioctls, which handovers make where the CPU lets programs do
-/// no cache maintenance.
+/// The ioctls by which the module maintains the cache.
 pub(crate) fn by_module(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
     let file = File::options().read(true).write(true).open(format!("/dev/{name}"))?;
     let fd = file.as_fd();

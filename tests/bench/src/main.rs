@@ -3,8 +3,11 @@
 //!
 //! Usage:
 //! - `udmabuf-bench measure BUFFER...` on the machine with the buffers;
+//! - `udmabuf-bench mappings BUFFER...`, the same for mappings alone;
 //! - `udmabuf-bench report UNIT DIRECTORY`, with what it printed, and what `raw`
-//!   printed, on the standard input: a table, and curves in the directory.
+//!   printed, on the standard input: a table, and curves in the directory;
+//! - `udmabuf-bench tables BUFFER [CHECKS CLEARS]`: `check_buf` and `clear_buf`, in
+//!   seconds, with so many passes.
 
 mod buffer;
 mod device;
@@ -28,8 +31,17 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["measure", ref buffers @ ..] => measure(buffers),
+        ["mappings", ref buffers @ ..] => {
+            buffers.iter().try_for_each(|name| buffer::mappings(name, &titles(name)?))
+        }
+        ["tables", buffer] => tables::print(buffer, tables::CHECKS, tables::CLEARS),
+        ["tables", buffer, checks, clears] => {
+            tables::print(buffer, checks.parse()?, clears.parse()?)
+        }
         ["report", unit, directory] => report::report(unit, directory.as_ref()),
-        _ => bail!("usage: udmabuf-bench measure BUFFER... | report UNIT DIRECTORY"),
+        _ => bail!(
+            "usage: udmabuf-bench measure BUFFER... | mappings BUFFER... | report UNIT DIRECTORY | tables BUFFER [CHECKS CLEARS]"
+        ),
     }
 }
 
@@ -43,28 +55,37 @@ fn measure(buffers: &[&str]) -> Result<()> {
         measure_buffer(name)?;
     }
     // Where there is no manager, or no edu, the rows are missing.
-    let optional = [buffer::creation(), handover::of_many_buffers(), device::measure()];
+    let optional =
+        [buffer::creation(), handover::of_sizes(), handover::of_many_buffers(), device::measure()];
     for failed in optional.into_iter().filter_map(Result::err) {
         eprintln!("udmabuf-bench: {failed:#}");
     }
     Ok(())
 }
 
-fn measure_buffer(name: &str) -> Result<()> {
-    let mut buffer = Buffer::open(name)?;
-    let kind = if buffer.is_coherent() { "coherent" } else { "non-coherent" };
-    let title = |operation: &str| format!("{operation}, {kind}");
+fn kind(buffer: &Buffer) -> &'static str {
+    if buffer.is_coherent() { "coherent" } else { "non-coherent" }
+}
 
-    buffer = handover::alone(buffer, &title)?;
+/// Names operations on the buffer.
+fn titles(name: &str) -> Result<impl Fn(&str) -> String> {
+    let kind = kind(&Buffer::open(name)?);
+    Ok(move |operation: &str| format!("{operation}, {kind}"))
+}
+
+fn measure_buffer(name: &str) -> Result<()> {
+    let title = titles(name)?;
+    let mut buffer = handover::alone(Buffer::open(name)?, &title)?;
     if buffer.len() >= MIB {
         buffer::copies(&mut buffer, &title)?;
         buffer::views(&mut buffer, &title)?;
         handover::together(buffer, &title)?;
         buffer::uncached_copies(name, &title)?;
-        tables::measure(name, &title)?;
     } else {
         drop(buffer);
     }
+    handover::by_kernel(name, &title)?;
     handover::by_module(name, &title)?;
+    buffer::opening(name, &title)?;
     buffer::mappings(name, &title)
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 7;
+pub(crate) const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_micros(300);
 const ROUND_MAX: u32 = 2000;
 /// An operation that takes longer is not repeated: few things disturb it.
@@ -48,16 +48,6 @@ pub(crate) fn cost_with<T, E>(
     Ok((least, value))
 }
 
-/// Nanoseconds for something long, without a warm-up.
-///
-/// # Errors
-/// Those of the operation.
-pub(crate) fn once<E>(operation: impl FnOnce() -> Result<(), E>) -> Result<f64, E> {
-    let start = Instant::now();
-    operation()?;
-    Ok(start.elapsed().as_secs_f64() * 1e9)
-}
-
 /// `from`, four times that and so on, up to `most`.
 pub(crate) fn sizes(from: usize, most: usize) -> impl Iterator<Item = usize> {
     std::iter::successors(Some(from), |size| size.checked_mul(4))
@@ -88,6 +78,8 @@ pub(crate) enum X {
     Count(usize),
     /// An offset in bytes.
     Offset(usize),
+    /// Bytes of the buffer of which a part is meant.
+    Whole(usize),
 }
 
 /// Prints a measurement of the crates.
@@ -102,6 +94,7 @@ pub(crate) fn row_of(program: &str, operation: &str, x: X, cost: f64) {
         X::Bytes(bytes) => (bytes, "B"),
         X::Count(count) => (count, "parts"),
         X::Offset(offset) => (offset, "B on"),
+        X::Whole(bytes) => (bytes, "B in all"),
     };
     println!("row\t{program}\t{operation}\t{x}\t{unit}\t{cost:.2}");
 }

@@ -25,6 +25,7 @@ struct Operation {
 pub(crate) fn report(unit: &str, directory: &Path) -> Result<()> {
     let operations = parse(&io::read_to_string(io::stdin())?)?;
     print_table(&operations, unit);
+    print_growth(&operations);
 
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let path = directory.join("cost.svg");
@@ -89,6 +90,48 @@ fn print_table(operations: &[Operation], unit: &str) {
     }
 }
 
+/// Of what must not cost more where there is more of it: of one part, the more
+/// parts, the more buffers, the larger the buffer or the offset; of one page.
+fn print_growth(operations: &[Operation]) {
+    println!("\n| must not grow | from | to | | first | last | grows at most by |");
+    println!("|---|--:|--:|---|--:|--:|--:|");
+    let is_of_one = |operation: &&Operation| {
+        operation.name.starts_with("each ") || !matches!(&operation.unit[..], "" | "B")
+    };
+    for operation in operations.iter().filter(is_of_one) {
+        let name = &operation.name;
+        for (program, points) in series(operation).into_iter().filter(|(_, all)| all.len() >= CURVE)
+        {
+            let (Some(first), Some(last)) = (points.first(), points.last()) else { continue };
+            let [from, to] = [first, last].map(|point| size(point.0, &operation.unit));
+            let [first_cost, last_cost] = [first, last].map(|point| number(point.1));
+            let growth = growth(points.iter().map(|point| point.1));
+            println!(
+                "| {name} | {from} | {to} | {program} | {first_cost} | {last_cost} | {growth:.3} |"
+            );
+        }
+    }
+}
+
+/// How much more the worst costs than one before it.
+fn growth(costs: impl Iterator<Item = f64>) -> f64 {
+    let worst = |(least, growth): (f64, f64), cost: f64| {
+        (least.min(cost), growth.max(cost / least.min(cost)))
+    };
+    costs.fold((f64::INFINITY, 1.0), worst).1
+}
+
+/// The points of each program.
+fn series(operation: &Operation) -> BTreeMap<&str, Vec<(u64, f64)>> {
+    let mut series: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for (&x, costs) in &operation.costs {
+        for (program, &cost) in costs {
+            series.entry(program).or_default().push((x, cost));
+        }
+    }
+    series
+}
+
 /// With as many digits as mean something.
 fn number(cost: f64) -> String {
     if cost < 100.0 {
@@ -124,23 +167,21 @@ fn panel(operation: &Operation, unit: &str) -> Option<Panel> {
     if operation.costs.len() < CURVE {
         return None;
     }
-    let mut series: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for (&x, costs) in &operation.costs {
-        for (program, &cost) in costs {
-            series.entry(program).or_default().push((x as f64, cost));
-        }
-    }
+    let points = |points: Vec<(u64, f64)>| points.into_iter().map(|(x, y)| (x as f64, y)).collect();
     Some(Panel {
         title: operation.name.clone(),
         x_unit: operation.unit.clone(),
         y_unit: unit.into(),
-        series: series.into_iter().map(|(program, points)| (program.into(), points)).collect(),
+        series: series(operation)
+            .into_iter()
+            .map(|(name, all)| (name.into(), points(all)))
+            .collect(),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{number, parse, size};
+    use super::{growth, number, parse, size};
 
     #[test]
     fn measurements_come_together() {
@@ -151,6 +192,12 @@ mod tests {
         assert_eq!(costs, [1000.0, 990.5]);
         assert!(parse("nothing of interest\n").is_err());
         assert!(parse("row\tC\tcopy\tmany\tB\t1\n").is_err());
+    }
+
+    #[test]
+    fn growth_is_against_the_cheapest_before() {
+        assert_eq!(growth([8.0, 4.0, 5.0, 6.0, 2.0].into_iter()), 1.5);
+        assert_eq!(growth([8.0, 4.0, 2.0].into_iter()), 1.0);
     }
 
     #[test]

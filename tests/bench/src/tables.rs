@@ -1,19 +1,23 @@
-//! The two tables of the existing driver's manual: `check_buf`, nine times a
-//! pattern written in blocks of 256 bytes, read back and compared, and
-//! `clear_buf`, 99 times zeroed. Its rows are the synchronization modes, without
-//! and with `O_SYNC`; what decides is the mapping that those two give.
+//! The two tables of the existing driver's manual, in seconds: `check_buf` writes
+//! a pattern in blocks of 256 bytes, reads it back and counts errors, nine times;
+//! `clear_buf` fills with zeros, 99 times. Both for every synchronization mode,
+//! without and with `O_SYNC`.
+//!
+//! What those two decide is how the buffer is mapped. A file of the crates asks
+//! for that by itself, so nothing here changes the modes of the device.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use udmabuf::{Bidirectional, Buffer, Cached, CpuOwned, OpenOptions, Uncached, WriteCombined};
 
-use crate::{
-    MIB,
-    meter::{X, once, row},
-};
+use crate::MIB;
 
-const CHECKS: u8 = 9;
-const CLEARS: usize = 99;
+/// Passes, as in the manual.
+pub(crate) const CHECKS: u8 = 9;
+pub(crate) const CLEARS: u8 = 99;
 const SIZES: [usize; 3] = [MIB, 5 * MIB, 10 * MIB];
+const MODES: u8 = 8;
 
 type Mapped<M> = Buffer<CpuOwned, Bidirectional, M>;
 
@@ -41,42 +45,100 @@ macro_rules! by_slices {
     };
 }
 
-pub(crate) fn measure(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
-    let modes = "sync_mode 0, 4, or 1 to 3 without O_SYNC: cached";
-    table(name, &title(modes), &by_slices!(Cached))?;
-    let modes = "sync_mode 6, 7, or 2, 3 with O_SYNC: write-combined";
-    table(name, &title(modes), &by_slices!(WriteCombined))?;
-    let by_value = Access::<Uncached> {
-        put: |buffer, at, from| Ok(buffer.copy_from(at, from)?),
-        is: |buffer, at, with| Ok(buffer.is_equal(at, with)?),
-        clear: |buffer, len| Ok(buffer.fill(0..len, 0)?),
-    };
-    table(name, &title("sync_mode 5, or 1 with O_SYNC: uncached"), &by_value)
-}
+const BY_VALUE: Access<Uncached> = Access {
+    put: |buffer, at, from| Ok(buffer.copy_from(at, from)?),
+    is: |buffer, at, with| Ok(buffer.is_equal(at, with)?),
+    clear: |buffer, len| Ok(buffer.fill(0..len, 0)?),
+};
 
-fn table<M: udmabuf::Mapped>(name: &str, modes: &str, access: &Access<M>) -> Result<()> {
-    let mut buffer = OpenOptions::new().mapped::<M>().open(name)?;
-    let len = buffer.len();
-    for size in SIZES.into_iter().filter(|&size| size <= len) {
-        let mut errors = 0;
-        let checked = once(|| {
-            for pass in 0..CHECKS {
-                let pattern: Vec<u8> = (0..=u8::MAX).map(|byte| byte ^ pass).collect();
-                for at in (0..size).step_by(pattern.len()) {
-                    (access.put)(&mut buffer, at, &pattern)?;
-                }
-                for at in (0..size).step_by(pattern.len()) {
-                    errors += usize::from(!(access.is)(&buffer, at, &pattern)?);
-                }
-            }
-            anyhow::Ok(())
-        })?;
-        ensure!(errors == 0, "{errors} wrong blocks");
-        row(&format!("check_buf, {modes}"), X::Bytes(size), checked);
+/// The times of both operations, for each size that the buffer has.
+type Row = Vec<[Duration; 2]>;
 
-        let cleared = once(|| (0..CLEARS).try_for_each(|_| (access.clear)(&mut buffer, size)))?;
-        ensure!((access.is)(&buffer, 0, &vec![0; size])?, "not cleared");
-        row(&format!("clear_buf, {modes}"), X::Bytes(size), cleared);
+/// Measures and prints both tables, with so many passes.
+pub(crate) fn print(name: &str, checks: u8, clears: u8) -> Result<()> {
+    let mut rows = Vec::new();
+    for mode in 0..MODES {
+        for o_sync in [false, true] {
+            // Modes from 4 on are those from 0 on, as if all files had O_SYNC.
+            let (mapping, row) = match (mode % 4, o_sync || mode >= 4) {
+                (0, _) | (_, false) => ("cached", row(name, checks, clears, &by_slices!(Cached))?),
+                (1, true) => ("uncached", row(name, checks, clears, &BY_VALUE)?),
+                // 3 is DMA-coherent: write-combined, too, except on 32-bit ARM.
+                _ => ("write-combined", row(name, checks, clears, &by_slices!(WriteCombined))?),
+            };
+            rows.push((mode, if o_sync { "yes" } else { "no" }, mapping, row));
+        }
+    }
+    let titles = [format!("`check_buf`, {checks} passes"), format!("`clear_buf`, {clears} passes")];
+    for (which, title) in titles.iter().enumerate() {
+        println!("{title} over {name}, seconds:\n");
+        let sizes: String = SIZES.map(|size| format!(" {} MiB |", size / MIB)).concat();
+        println!("| sync_mode | O_SYNC | mapping |{sizes}\n|--:|---|---|--:|--:|--:|");
+        for (mode, o_sync, mapping, row) in &rows {
+            let time = |at: usize| row.get(at).map_or(String::new(), |row| seconds(row[which]));
+            let times: String = (0..SIZES.len()).map(|at| format!(" {} |", time(at))).collect();
+            println!("| {mode} | {o_sync} | {mapping} |{times}");
+        }
+        println!();
     }
     Ok(())
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.6}", time.as_secs_f64())
+}
+
+fn row<M: udmabuf::Mapped>(name: &str, checks: u8, clears: u8, access: &Access<M>) -> Result<Row> {
+    let mut buffer = match OpenOptions::new().mapped::<M>().open(name) {
+        // Not every memory has every mapping; then the row is empty.
+        Err(udmabuf::Error::Unsupported { .. }) => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let len = buffer.len();
+    let sizes = SIZES.into_iter().filter(|&size| size <= len);
+    sizes
+        .map(|size| {
+            Ok([
+                check(&mut buffer, size, checks, access)?,
+                clear(&mut buffer, size, clears, access)?,
+            ])
+        })
+        .collect()
+}
+
+fn check<M: udmabuf::Mapped>(
+    buffer: &mut Mapped<M>,
+    size: usize,
+    passes: u8,
+    access: &Access<M>,
+) -> Result<Duration> {
+    let mut errors = 0;
+    let start = Instant::now();
+    for pass in 0..passes {
+        let pattern: Vec<u8> = (0..=u8::MAX).map(|byte| byte ^ pass).collect();
+        for at in (0..size).step_by(pattern.len()) {
+            (access.put)(buffer, at, &pattern)?;
+        }
+        for at in (0..size).step_by(pattern.len()) {
+            errors += usize::from(!(access.is)(buffer, at, &pattern)?);
+        }
+    }
+    let time = start.elapsed();
+    ensure!(errors == 0, "{errors} wrong blocks");
+    Ok(time)
+}
+
+fn clear<M: udmabuf::Mapped>(
+    buffer: &mut Mapped<M>,
+    size: usize,
+    passes: u8,
+    access: &Access<M>,
+) -> Result<Duration> {
+    let start = Instant::now();
+    for _ in 0..passes {
+        (access.clear)(buffer, size)?;
+    }
+    let time = start.elapsed();
+    ensure!(passes == 0 || (access.is)(buffer, 0, &vec![0; size])?, "not cleared");
+    Ok(time)
 }

@@ -134,6 +134,13 @@ fn all(run: &mut Tests, board: &str) {
             run.test("zdma copies", || zdma::copies(PAIR));
             run.test("zdma refusals", || zdma::refusals(PAIR));
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
+            for maintenance in ["own", "kernel"] {
+                run.test(&format!("program stream, zdma, {maintenance}"), || {
+                    let options = "--part=8192 --in-flight=6 --count=500 --maintenance=";
+                    let command = format!("stream zdma {options}{maintenance}");
+                    programs::says(&command, "500 parts, 4096000 bytes")
+                });
+            }
         }
         // Here edu reaches only what is made for it: `parent`.
         "arm64-smmu" => {}
@@ -154,9 +161,22 @@ fn all(run: &mut Tests, board: &str) {
             run.test("program edu", || {
                 programs::says("edu --32-bits", "65536 bytes there and back")
             });
+            for maintenance in ["own", "kernel"] {
+                run.test(&format!("program stream, edu, {maintenance}"), || {
+                    // 200 ms for each part.
+                    let options = "--in-flight=3 --count=6 --maintenance=";
+                    programs::says(
+                        &format!("stream edu {options}{maintenance}"),
+                        "6 parts, 12288 bytes",
+                    )
+                });
+            }
         }
     }
 
+    run.test("program stream", || {
+        programs::says("stream adversary --engines=2 --count=50", "50 parts, 102400 bytes")
+    });
     syscalls::tests(run, board, PAIR);
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "takes back by hand what no device was given")]
 
 use std::{
+    fs,
     os::fd::AsFd,
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -15,21 +16,58 @@ use udmabuf::{
     devices,
 };
 
-use super::{Pair, Tests, allocations, errors::says};
+use super::{Pair, Tests, allocations, errors::says, module::CLASS};
 
 pub(crate) fn tests(run: &mut Tests, board: &str, plain: &'static str, coherent: Option<Pair>) {
     for name in [Some(plain), coherent.map(|pair| pair[0])].into_iter().flatten() {
-        run.test(&format!("sdk parts of {name}"), || parts(name));
+        for (how, open) in HOW {
+            run.test(&format!("sdk parts of {name}{how}"), || parts(name, open));
+            run.test(&format!("sdk batches of {name}{how}"), || batches(name, open));
+            run.test(&format!("sdk ring in {name}{how}"), || ring(name, open));
+        }
+        run.test(&format!("sdk maintenance of {name}"), || maintenance(name));
         run.test(&format!("sdk lent part of {name} remembered"), || remembered(name));
         run.test(&format!("sdk modes of {name}"), || modes(name));
         run.test(&format!("sdk shared {name}"), || shared(name));
-        run.test(&format!("sdk batches of {name}"), || batches(name));
-        run.test(&format!("sdk ring in {name}"), || ring(name));
         run.test(&format!("sdk export of {name}"), || export(name));
         run.test(&format!("sdk unclaimed {name}"), || unclaimed(name));
     }
     run.test("sdk created", created);
     run.test("sdk heap", || heap(board == "arm64-debug"));
+}
+
+type Open = fn(&str) -> Result<Buffer, Error>;
+
+/// The cache is maintained by the program, where it can be, and by the kernel.
+const HOW: [(&str, Open); 2] = [
+    ("", Buffer::open),
+    (", kept by the kernel", |name| OpenOptions::new().with_kernel_cache_maintenance().open(name)),
+];
+
+/// Syncs that the module counted while the buffer was handed over and taken back,
+/// as a part and in a batch.
+fn syncs(name: &str, open: Open) -> Result<u64> {
+    let count = || -> Result<u64> {
+        let read = |way| fs::read_to_string(format!("{CLASS}/{name}/counters/ranges_for_{way}"));
+        Ok(read("device")?.trim().parse::<u64>()? + read("cpu")?.trim().parse::<u64>()?)
+    };
+    let before = count()?;
+    let (front, back) = take(open(name)?.into_device()?)?.split_at(4096)?;
+    let lent = (front, back).into_device()?;
+    // SAFETY: no device was given the address.
+    drop(unsafe { lent.into_cpu() }?);
+    Ok(count()? - before)
+}
+
+/// Who maintains the cache is who was asked to, and whoever does not is not asked.
+fn maintenance(name: &str) -> Result<String> {
+    let is_coherent = Buffer::open(name)?.is_coherent();
+    let [own, kernels] = HOW.map(|(_, open)| syncs(name, open));
+    let (own, kernels) = (own?, kernels?);
+    let by_own = if is_coherent || cfg!(target_arch = "aarch64") { 0 } else { 6 };
+    let by_kernels = if is_coherent { 0 } else { 6 };
+    ensure!((own, kernels) == (by_own, by_kernels), "{own} and {kernels} ranges were synced");
+    Ok(format!("{own} and {kernels} ranges synced by the module"))
 }
 
 fn take<D: Direction, M: udmabuf::CacheMode>(
@@ -45,8 +83,8 @@ fn is_device_owned(name: &str) -> Result<bool> {
     device.is_device_owned.context("no owner in the list")
 }
 
-fn parts(name: &str) -> Result<String> {
-    let buffer = Buffer::open(name)?;
+fn parts(name: &str, open: Open) -> Result<String> {
+    let buffer = open(name)?;
     let (len, line) = (buffer.len(), buffer.part_alignment());
     // Of one byte, where nothing but a coherent cache exists.
     let (message, buffer) = match buffer.split_at(line + 1) {
@@ -171,8 +209,8 @@ fn shared(name: &str) -> Result<String> {
     }
 }
 
-fn batches(name: &str) -> Result<String> {
-    let mut parts = Buffer::open(name)?.into_chunks(4096)?;
+fn batches(name: &str, open: Open) -> Result<String> {
+    let mut parts = open(name)?.into_chunks(4096)?;
     let count = parts.len();
     for round in 0..3 {
         for part in &mut parts {
@@ -213,9 +251,9 @@ unsafe impl Stream for Nothing {
 }
 
 /// Once a ring is made, it allocates nothing.
-fn ring(name: &str) -> Result<String> {
+fn ring(name: &str, open: Open) -> Result<String> {
     const ROUNDS: usize = 1000;
-    let frames = Buffer::open(name)?.for_direction::<FromDevice>().into_chunks(4096)?;
+    let frames = open(name)?.for_direction::<FromDevice>().into_chunks(4096)?;
     let mut ring = Ring::new(Nothing, frames)?;
     let before = allocations::count();
     while ring.submit().is_ok() {}

@@ -187,7 +187,7 @@ fn exported(name: &str) -> Result<(), Failure> {
 /// What was to be handed over, and failed, is the CPU's, with its bytes.
 fn handovers(name: &str) -> Result<String> {
     const ERRNO: Errno = Errno::IO;
-    let buffer = Buffer::open(name)?;
+    let buffer = OpenOptions::new().with_kernel_cache_maintenance().open(name)?;
     let len = buffer.len() / 4;
     let mut parts = buffer.into_chunks(len)?;
     let mut injected = 0;

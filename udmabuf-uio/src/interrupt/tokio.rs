@@ -45,11 +45,11 @@ impl Armed<'_> {
     /// Outside a tokio runtime with I/O, as everything of tokio's.
     pub async fn fired(mut self) -> Result<u32, Error> {
         loop {
-            self.readable().await.map_err(|error| self.interrupt.error(error))?;
             match self.try_wait() {
-                Ok(0) | Err(Error::Interrupted { .. }) => {}
+                Ok(0) => {}
                 result => return result,
             }
+            self.readable().await.map_err(|error| self.interrupt.error(error))?;
         }
     }
 
@@ -75,8 +75,9 @@ impl Interrupt {
     /// # Errors
     /// [`Error::Removed`], [`Error::Os`]
     pub fn watch(&mut self, waker: &Waker) -> Result<u32, Error> {
-        let fired = self.count_if_ready()?;
+        let fired = self.count()?;
         self.set_masked(false)?;
+        self.check()?;
         if Handle::try_current().is_err() {
             waker.wake_by_ref();
             return Ok(fired);
@@ -97,10 +98,6 @@ impl Interrupt {
         }
         self.watched = Some(watched);
         Ok(fired)
-    }
-
-    fn count_if_ready(&mut self) -> Result<u32, Error> {
-        if self.ready(Some(Instant::now()))? { self.count() } else { Ok(0) }
     }
 
     fn start_watching(&self) -> io::Result<Watched> {

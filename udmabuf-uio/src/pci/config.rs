@@ -41,14 +41,31 @@ impl Config {
     }
 
     fn set(&self, half: u64, bit: u8, on: bool) -> io::Result<()> {
-        let mut value = [0];
-        self.file.read_exact_at(&mut value, half)?;
-        let value = if on { value[0] | bit } else { value[0] & !bit };
+        let value = self.get(half)?;
+        let value = if on { value | bit } else { value & !bit };
         self.file.write_all_at(&[value], half)
     }
 
+    fn get(&self, half: u64) -> io::Result<u8> {
+        let mut value = [0];
+        self.file.read_exact_at(&mut value, half)?;
+        match value[0] {
+            // Nothing answers: it was pulled out, though the kernel may not know yet.
+            u8::MAX => Err(Errno::NODEV.into()),
+            value => Ok(value),
+        }
+    }
+
+    /// Written without a read: of that half, the kernel changes only this bit.
     pub(crate) fn set_intx_disable(&self, disable: bool) -> io::Result<()> {
-        self.set(HIGH, INTX_DISABLE, disable)
+        let [_, high] = self.found;
+        let value = if disable { high | INTX_DISABLE } else { high & !INTX_DISABLE };
+        self.file.write_all_at(&[value], HIGH)
+    }
+
+    /// Whether anything answers.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.get(HIGH).map(drop)
     }
 
     fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {

@@ -39,8 +39,7 @@ pub(crate) struct Opening {
     /// The `sync_mode` that does the same on a driver without map modes.
     pub(crate) sync_mode: u64,
     pub(crate) expected_size: Option<u64>,
-    /// Whether to maintain the cache without being told that it is enough.
-    pub(crate) own_maintenance: bool,
+    pub(crate) maintenance: Maintenance,
     /// What is to be deleted once the buffer is closed.
     pub(crate) created: Option<Arc<Deleter>>,
 }
@@ -54,6 +53,17 @@ pub(crate) enum Exclusive {
     Adopt,
     /// The caller vouches; programs that do the same are kept out by a lock.
     Promise,
+}
+
+/// Who maintains the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Maintenance {
+    /// The program, if the driver says that it is enough.
+    AsTold,
+    /// The program.
+    Own,
+    /// The kernel.
+    Kernels,
 }
 
 /// An open, claimed and mapped buffer.
@@ -125,7 +135,7 @@ impl Kernel {
         // Without that page only the module's own syncs are remembered.
         let direct = match is_claimed && lent.is_none() {
             true => Direct::No,
-            false => handover(name, info, caps, is_cached, opening.own_maintenance)?,
+            false => handover(name, info, caps, is_cached, opening.maintenance)?,
         };
         let line = usize::try_from(caps.cache_alignment)
             .ok()
@@ -240,20 +250,23 @@ fn handover(
     info: DevInfo,
     caps: Caps,
     is_cached: bool,
-    own_maintenance: bool,
+    maintenance: Maintenance,
 ) -> Result<Direct, Error> {
     if !is_cached || info.is_coherent() {
         return Ok(Direct::Barrier);
     }
-    let cpu = Cpu::new();
-    if own_maintenance && cpu.is_none() {
-        let what = "this CPU lets no program maintain its cache; open it without that option";
-        return Err(Error::Unsupported { name: name.into(), what });
+    match (maintenance, Cpu::new()) {
+        (Maintenance::Kernels, _) => Ok(Direct::No),
+        (Maintenance::Own, None) => {
+            let what = "this CPU lets no program maintain its cache; open it without that option";
+            Err(Error::Unsupported { name: name.into(), what })
+        }
+        (Maintenance::Own, Some(cpu)) => Ok(Direct::Cache(cpu)),
+        (Maintenance::AsTold, Some(cpu)) if caps.flags & abi::CAP_USER_SYNC != 0 => {
+            Ok(Direct::Cache(cpu))
+        }
+        (Maintenance::AsTold, _) => Ok(Direct::No),
     }
-    Ok(match cpu {
-        Some(cpu) if own_maintenance || caps.flags & abi::CAP_USER_SYNC != 0 => Direct::Cache(cpu),
-        _ => Direct::No,
-    })
 }
 
 fn exclude_others(name: &str, file: &File, exclusive: Exclusive) -> Result<(), Error> {

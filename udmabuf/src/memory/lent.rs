@@ -35,16 +35,16 @@ impl Lent {
         self.counts().gone.load(Relaxed) != 0
     }
 
-    /// One more part is at the device, once a barrier has followed.
+    /// So many parts more are at the device, once a barrier has followed.
     #[inline]
-    pub(super) fn add(&self) {
-        change(&self.counts().parts, 1);
+    pub(super) fn add(&self, parts: u32) {
+        change(&self.counts().parts, parts);
     }
 
-    /// One part less is at the device.
+    /// So many parts less are at the device.
     #[inline]
-    pub(super) fn subtract(&self) {
-        change(&self.counts().parts, u32::MAX);
+    pub(super) fn subtract(&self, parts: u32) {
+        change(&self.counts().parts, parts.wrapping_neg());
     }
 
     #[inline]

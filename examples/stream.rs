@@ -1,0 +1,279 @@
+//! Streams parts through an engine, many of them in flight, compares every byte,
+//! and shows where the time goes.
+//!
+//! First some parts go one after the other, each alone: what the CPU does, what
+//! the handovers cost, and for how long the engine is waited for. Then they go
+//! together, and the CPU works while the engine does.
+#![allow(unsafe_code, reason = "how many address lines edu has, only the user knows")]
+
+use std::{
+    io::{IsTerminal, Write, stderr},
+    str::FromStr,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use udmabuf::{Buffer, CpuOwned, Direction, OpenOptions, emulator::Emulator};
+use udmabuf_examples::{
+    edu::Edu,
+    loopback::{self, Loopback},
+    stream::{Copying, EduLane, Lane, Part, Plan, Summary, Until, run},
+    zdma::Zdma,
+};
+use udmabuf_uio::emulator::Faults;
+
+const USAGE: &str = "\
+usage: stream [ENGINE] [--OPTION=VALUE]...
+engines:
+  emulated       (the default) models of a copy engine, and emulated buffers
+  adversary      the same under the most hostile cache that hardware can have
+  zdma           channels of a Zynq UltraScale+ or Versal
+  edu            QEMU's PCI device with `dma_mask=0xffffffff`
+options:
+  --maintenance  of the cache, `own` or `kernel`; own, where that is enough
+  --part         bytes of a part, a multiple of the cache's line; 2048
+  --in-flight    parts that go round; 8
+  --engines      how many of them at once; 1
+  --name         of the UIO device; dma
+  --from         the buffer that is sent; udmabuf0
+  --to           the buffer that receives; udmabuf1
+  --delay        microseconds that an emulated engine takes beside copying; 0
+  --count        parts to send; 1000
+  --seconds      how long to send, instead
+  --seed         of the bytes that are sent; the time";
+
+/// Parts that are sent alone.
+const ALONE: u64 = 8;
+const PROGRESS: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+struct Options {
+    engine: String,
+    name: String,
+    from: String,
+    to: String,
+    open: OpenOptions,
+    part: usize,
+    in_flight: usize,
+    engines: usize,
+    delay: Duration,
+    plan: Plan,
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let seed = u64::from(now.subsec_nanos());
+        let mut options = Self {
+            engine: "emulated".into(),
+            name: "dma".into(),
+            from: "udmabuf0".into(),
+            to: "udmabuf1".into(),
+            open: OpenOptions::new(),
+            part: 2048,
+            in_flight: 8,
+            engines: 1,
+            delay: Duration::ZERO,
+            plan: Plan { until: Until::Parts(1000), seed },
+        };
+        for argument in arguments {
+            let (option, value) = argument.split_once('=').unwrap_or((&argument, ""));
+            match option {
+                "--maintenance" if value == "own" => options.open = OpenOptions::new(),
+                "--maintenance" if value == "kernel" => {
+                    options.open = OpenOptions::new().with_kernel_cache_maintenance();
+                }
+                "--part" => options.part = number(option, value)?,
+                "--in-flight" => options.in_flight = number(option, value)?,
+                "--engines" => options.engines = number(option, value)?,
+                "--name" => options.name = value.into(),
+                "--from" => options.from = value.into(),
+                "--to" => options.to = value.into(),
+                "--delay" => options.delay = Duration::from_micros(number(option, value)?),
+                "--count" => options.plan.until = Until::Parts(number(option, value)?),
+                "--seconds" => {
+                    let time = Duration::from_secs(number(option, value)?);
+                    options.plan.until = Until::Elapsed(time);
+                }
+                "--seed" => options.plan.seed = number(option, value)?,
+                _ if option.starts_with('-') => bail!("no option {argument}\n{USAGE}"),
+                engine => options.engine = engine.into(),
+            }
+        }
+        ensure!(options.in_flight > 0, "--in-flight=0 sends nothing");
+        ensure!(options.engines > 0, "--engines=0 sends nothing");
+        Ok(options)
+    }
+}
+
+fn number<T: FromStr<Err: Send + Sync + std::error::Error + 'static>>(
+    option: &str,
+    value: &str,
+) -> Result<T> {
+    value.parse().with_context(|| format!("{option}={value}: not a number it can take\n{USAGE}"))
+}
+
+fn main() -> Result<()> {
+    if std::env::args().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let options = Options::parse(std::env::args().skip(1))?;
+    // A driver of another engine has its place here: its lanes, and its buffers.
+    match &options.engine[..] {
+        "emulated" => emulated(&Emulator::new(), &options),
+        "adversary" => emulated(&Emulator::new().with_adversary(), &options),
+        "zdma" => {
+            // First: they wait for what a crashed program left running.
+            let engines = engines(&options, || Zdma::open(&options.name[..]))?;
+            let lanes = engines.iter().map(|zdma| Copying::new(|from, to| zdma.copy(from, to)));
+            stream(lanes.collect(), hardware_parts(&options)?, &options)
+        }
+        "edu" => {
+            // SAFETY: the choice of this engine is the user's word for it.
+            let engines = engines(&options, || unsafe { Edu::open_with_32_bits() })?;
+            let lanes = engines.into_iter().map(EduLane::new);
+            stream(lanes.collect(), hardware_parts(&options)?, &options)
+        }
+        other => bail!("no engine {other}\n{USAGE}"),
+    }
+}
+
+fn emulated(emulator: &Emulator, options: &Options) -> Result<()> {
+    let engines = engines(options, || {
+        let faults = Faults::default();
+        Ok::<_, loopback::Error>((Loopback::emulated_with(emulator, &faults)?, faults))
+    })?;
+    let lanes = engines.iter().map(|(engine, faults)| slow(engine, faults, options.delay));
+    let len = options.part.saturating_mul(options.in_flight);
+    let parts = parts(emulator.buffer(len), emulator.buffer(len), options)?;
+    stream(lanes.collect(), parts, options)
+}
+
+/// An engine that sleeps before it copies, and leaves the CPU to others meanwhile,
+/// as hardware does.
+fn slow(engine: &Loopback, faults: &Faults, delay: Duration) -> impl Lane<Error = loopback::Error> {
+    let (start, started) = mpsc::channel();
+    let clock = faults.clone();
+    thread::spawn(move || {
+        for () in started {
+            thread::sleep(delay);
+            clock.resume();
+        }
+    });
+    Copying::new(move |from, to| {
+        if !delay.is_zero() {
+            faults.stall();
+        }
+        let transfer = engine.copy(from, to);
+        // Nobody listens only once the program ends.
+        let _ = start.send(());
+        transfer
+    })
+}
+
+fn engines<T, E: Send + Sync + std::error::Error + 'static>(
+    options: &Options,
+    mut open: impl FnMut() -> Result<T, E>,
+) -> Result<Vec<T>> {
+    let opened =
+        |number| open().with_context(|| format!("engine {} of {}", number + 1, options.engines));
+    (0..options.engines).map(opened).collect()
+}
+
+fn hardware_parts(options: &Options) -> Result<Vec<Part>> {
+    parts(options.open.open(&options.from)?, options.open.open(&options.to)?, options)
+}
+
+/// The parts that go round, from the start of both buffers.
+fn parts(source: Buffer, destination: Buffer, options: &Options) -> Result<Vec<Part>> {
+    let sources = chunks(source.for_direction(), options)?;
+    let destinations = chunks(destination.for_direction(), options)?;
+    Ok(sources.into_iter().zip(destinations).collect())
+}
+
+fn chunks<D: Direction>(
+    buffer: Buffer<CpuOwned, D>,
+    options: &Options,
+) -> Result<Vec<Buffer<CpuOwned, D>>> {
+    let (len, name) = (buffer.len(), buffer.name().to_owned());
+    let Options { part, in_flight, .. } = *options;
+    let mut chunks = buffer.into_chunks(part)?;
+    chunks.truncate(in_flight);
+    let fits = chunks.len() == in_flight && chunks.iter().all(|chunk| chunk.len() == part);
+    ensure!(fits, "{name} has {len} bytes: not {in_flight} parts of {part}");
+    Ok(chunks)
+}
+
+fn stream<L: Lane<Error: Send + Sync>>(
+    mut lanes: Vec<L>,
+    mut parts: Vec<Part>,
+    options: &Options,
+) -> Result<()> {
+    let mut one = parts.split_off(parts.len() - 1);
+    let first = Plan { until: Until::Parts(ALONE), seed: !options.plan.seed };
+    let alone = run(&mut lanes[..1], &mut one, first, |_| ())?;
+    parts.append(&mut one);
+    show("one after the other", &alone);
+
+    let mut shown = Instant::now();
+    let together = run(&mut lanes, &mut parts, options.plan, |summary| {
+        if shown.elapsed() >= PROGRESS {
+            shown = Instant::now();
+            progress(summary);
+        }
+    })?;
+    if stderr().is_terminal() {
+        eprintln!();
+    }
+    show(&format!("{} in flight", together.most_in_flight), &together);
+    overlap(&alone, &together);
+    println!("from handover to return:");
+    print!("{}", together.latencies);
+    let [half, most, last] = [500, 990, 1000].map(|share| together.latencies.per_mille(share));
+    println!("  half within {half:.1?}, 99 of 100 within {most:.1?}, all within {last:.1?}");
+    println!(
+        "{} parts, {} bytes, seed {}; all are right",
+        together.parts, together.bytes, options.plan.seed
+    );
+    Ok(())
+}
+
+/// A line that is written over on a terminal.
+fn progress(summary: &Summary) {
+    let end = if stderr().is_terminal() { '\r' } else { '\n' };
+    let (parts, rate) = (summary.parts, rate(summary));
+    // A progress line that nobody can see is no reason to end.
+    let _ = write!(stderr(), "{parts} parts, {rate}  {end}");
+}
+
+fn rate(summary: &Summary) -> String {
+    format!("{:.1} MB/s", summary.throughput() / 1e6)
+}
+
+/// A table's line: what a part takes, and of what.
+fn show(title: &str, summary: &Summary) {
+    let of = |time| format!("{:.1?}", summary.per_part(time));
+    println!(
+        "{title}: {}; a part takes {}: filling {}, comparing {}, handovers and calls {}, idle {}",
+        rate(summary),
+        of(summary.elapsed),
+        of(summary.filling),
+        of(summary.comparing),
+        of(summary.handing),
+        of(summary.idle),
+    );
+}
+
+/// While a part was alone, whoever waited for the engine was idle.
+fn overlap(alone: &Summary, together: &Summary) {
+    let work = together.filling + together.comparing + together.handing;
+    let (work, engine) = (together.per_part(work), alone.per_part(alone.idle));
+    let takes = together.per_part(together.elapsed);
+    println!(
+        "of a part, CPU {work:.1?} and engine {engine:.1?}: in turn {:.1?}, together {takes:.1?}",
+        work + engine
+    );
+}

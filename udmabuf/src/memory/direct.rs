@@ -1,0 +1,145 @@
+//! Handovers that take no system call: a barrier, or this program's own cache
+//! maintenance, and the count of what is at the device.
+
+use std::ptr::NonNull;
+
+use super::{Lent, Memory};
+use crate::{barrier, direction::Kind, maintenance::Cpu};
+
+/// How CPU and device come to see the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direct {
+    /// They do: a barrier is all.
+    Barrier,
+    /// This program maintains its cache.
+    Cache(Cpu),
+    /// Whoever made the memory does it.
+    No,
+}
+
+impl Direct {
+    /// So many bytes are handed over with no call.
+    pub(super) fn short(self) -> usize {
+        match self {
+            Self::Barrier => usize::MAX,
+            Self::Cache(cpu) => cpu.short(),
+            Self::No => 0, // no part is empty
+        }
+    }
+}
+
+impl Memory {
+    /// What the CPU wrote to a part reaches memory, if that takes no system call,
+    /// is short, and nobody else has to be told of it.
+    #[inline]
+    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
+        len <= self.short && self.direct_for_device(self.direct, start, len, true)
+    }
+
+    /// The same, the other way.
+    #[inline]
+    pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
+        len <= self.short && self.direct_for_cpu(self.direct, start, len, true, direction)
+    }
+
+    /// `direct` is not `No`.
+    #[inline]
+    pub(super) fn direct_for_device(
+        &self,
+        direct: Direct,
+        start: NonNull<u8>,
+        len: usize,
+        is_short: bool,
+    ) -> bool {
+        if let Some(lent) = &self.lent {
+            if lent.is_gone() {
+                return false;
+            }
+            lent.add(1);
+        }
+        match direct {
+            Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
+            Direct::Barrier | Direct::No => barrier::before_device(),
+        }
+        true
+    }
+
+    /// `direct` is not `No`.
+    #[inline]
+    pub(super) fn direct_for_cpu(
+        &self,
+        direct: Direct,
+        start: NonNull<u8>,
+        len: usize,
+        is_short: bool,
+        direction: Kind,
+    ) -> bool {
+        // What is not mapped any more has no lines.
+        if self.is_gone() {
+            return false;
+        }
+        match direct {
+            Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
+            Direct::Barrier | Direct::No => barrier::after_device(),
+        }
+        if let Some(lent) = &self.lent {
+            lent.subtract(1);
+        }
+        true
+    }
+
+    #[inline]
+    fn is_gone(&self) -> bool {
+        self.lent.as_ref().is_some_and(Lent::is_gone)
+    }
+
+    /// Whether parts can be handed over many at once, by the functions below.
+    pub(crate) fn is_direct(&self) -> bool {
+        !matches!(self.direct, Direct::No) && !self.is_gone()
+    }
+
+    /// The lines of some parts, which are the device's when
+    /// [`end_for_device`](Memory::end_for_device) has returned.
+    pub(crate) fn clean(&self, start: NonNull<u8>, len: usize) {
+        if let Direct::Cache(cpu) = self.direct {
+            cpu.clean_lines(start, len);
+        }
+    }
+
+    /// So many parts are the device's from here on.
+    pub(crate) fn end_for_device(&self, parts: u32) {
+        if let Some(lent) = &self.lent {
+            lent.add(parts);
+        }
+        match self.direct {
+            Direct::Cache(cpu) => cpu.wait_for_lines(),
+            Direct::Barrier | Direct::No => barrier::before_device(),
+        }
+    }
+
+    /// Parts are about to become the CPU's.
+    pub(crate) fn begin_for_cpu(&self) {
+        match self.direct {
+            Direct::Cache(cpu) => cpu.order_lines(),
+            Direct::Barrier | Direct::No => barrier::after_device(),
+        }
+    }
+
+    /// The lines of some parts, which are the CPU's when
+    /// [`end_for_cpu`](Memory::end_for_cpu) has returned.
+    pub(crate) fn drop_lines(&self, start: NonNull<u8>, len: usize, direction: Kind) {
+        if let (Direct::Cache(cpu), true) = (self.direct, direction != Kind::ToDevice) {
+            cpu.drop_lines(start, len);
+        }
+    }
+
+    /// So many parts are the CPU's from here on.
+    pub(crate) fn end_for_cpu(&self, parts: u32) {
+        if let Direct::Cache(cpu) = self.direct {
+            cpu.wait_for_lines();
+        }
+        if let Some(lent) = &self.lent {
+            lent.subtract(parts);
+        }
+    }
+}
