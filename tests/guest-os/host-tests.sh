@@ -44,7 +44,7 @@ sanitizer_tests() {
         return
     fi
     for sanitizer in address thread; do
-        CARGO_TARGET_DIR=$CACHE/sanitizers-$sanitizer RUSTC_BOOTSTRAP=1 \
+        CARGO_TARGET_DIR=$CACHE/sanitizers-$sanitizer RUSTC_BOOTSTRAP=1 CARGO_PROFILE_DEV_OPT_LEVEL=1 \
             RUSTFLAGS="-Zsanitizer=$sanitizer -Cunsafe-allow-abi-mismatch=sanitizer" \
             ASAN_OPTIONS=detect_leaks=0 \
             cargo_tests "sanitizer: $sanitizer" --target x86_64-unknown-linux-gnu --lib --tests \
@@ -64,4 +64,5 @@ host_tests() {
     step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200
     cargo_tests 'cargo test' --workspace
     sanitizer_tests
+    fuzz_targets 5
 }
