@@ -30,10 +30,11 @@ bench() { # DIRECTORY
     echo 'streaming, with a nanosecond for an instruction, or when there is none to run:'
     sed -n 's/^stream: //p' "$directory/6.1/rows"
     echo
-    sed -n 's/^tables: //p' "$directory/6.1/rows"
     echo 'the same on this computer, through an emulated engine that takes 200 us beside copying:'
     cargo run --quiet --locked --release -p udmabuf-examples --example stream -- \
         --part=65536 --delay=200 --count=5000 2>/dev/null
+    echo
+    sed -n 's/^tables: //p' "$directory/6.1/rows"
     echo
     weigh
     build_time "$directory"

@@ -62,6 +62,7 @@ host_tests() {
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
     step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200
+    step axidma cargo run --quiet --locked --example axidma
     cargo_tests 'cargo test' --workspace
     sanitizer_tests
     fuzz_targets 5

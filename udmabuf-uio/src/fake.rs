@@ -341,6 +341,33 @@ fn a_device_that_cannot_be_locked_is_not_opened() {
 }
 
 #[test]
+fn what_a_device_or_its_kernel_driver_lacks_is_named() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
+    let error = pci.reset().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let reset = config.with_file_name("reset");
+    fs::write(&reset, "").unwrap();
+    pci.reset().unwrap();
+    assert_eq!(fs::read(reset).unwrap(), b"1");
+    let error = pci.into_message_interrupt().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("bind the device to vfio-pci"), "{error}");
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_removed() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
+    let bus_master = pci.bus_master().unwrap();
+    fs::write(&config, [0xff; 64]).unwrap();
+    let error = bus_master.forbid().unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }), "{error}");
+}
+
+#[test]
 fn registers_of_a_removed_device_read_as_all_ones() {
     let fake = Fake::new();
     let config = fake.pci("uio_pci_generic", MEMORY);

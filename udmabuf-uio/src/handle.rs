@@ -23,12 +23,13 @@ use crate::{
 pub(crate) struct Handle {
     /// As in error messages: `uio0 (dma)`.
     pub(crate) label: String,
-    /// Dropped before the lock: closing it can act on the device.
+    /// Of UIO or VFIO. Dropped before the rest: closing it can act on the device.
     pub(crate) uio: File,
-    /// `/sys/class/uio/uioN`
+    /// `/sys/class/uio/uioN`, or of VFIO the PCI device's.
     dir: PathBuf,
     maps: Mutex<Vec<Weak<MmapRaw>>>,
-    _pci_lock: Option<File>,
+    /// What keeps others off it: a lock, or VFIO's group and container.
+    _keeps: Vec<File>,
 }
 
 impl Handle {
@@ -41,14 +42,18 @@ impl Handle {
         let resource = first_resource(&dir.join("device"))
             .map_err(Error::os(&label, "listing what the device has"))?;
         let pci_lock = match resource {
-            Some(resource) => Some(locked(&label, open_file(&label, resource)?)?),
-            None => None,
+            Some(resource) => vec![locked(&label, open_file(&label, resource)?)?],
+            None => Vec::new(),
         };
         let uio = locked(&label, open_file(&label, roots.dev.join(&device.file))?)?;
         // Whether it has fired is asked by reading.
         rustix::fs::fcntl_setfl(&uio, OFlags::NONBLOCK)
             .map_err(|errno| Error::os(&label, "fcntl F_SETFL")(errno.into()))?;
-        Ok(Self { label, uio, dir, maps: Mutex::default(), _pci_lock: pci_lock })
+        Ok(Self::of(label, uio, dir, pci_lock))
+    }
+
+    pub(crate) fn of(label: String, uio: File, dir: PathBuf, keeps: Vec<File>) -> Self {
+        Self { label, uio, dir, maps: Mutex::default(), _keeps: keeps }
     }
 
     /// The kernel's count of the device's interrupts, which wraps.

@@ -15,7 +15,7 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use crate::{Error, emulator::Line, handle::Handle, pci::Config};
+use crate::{Error, emulator::Line, handle::Handle, pci::Config, vfio::VfioLine};
 
 /// A device's interrupt, masked unless somebody waits for it.
 ///
@@ -74,6 +74,7 @@ enum Source {
         /// The kernel's count of interrupts, as last seen.
         seen: u32,
     },
+    Vfio(VfioLine),
     Emulated(Arc<Line>),
 }
 
@@ -88,6 +89,12 @@ impl Interrupt {
             }
             _ => interrupt.error(error),
         })?;
+        Ok(interrupt)
+    }
+
+    pub(crate) fn vfio(line: VfioLine) -> Result<Self, Error> {
+        let mut interrupt = Self::from_source(Source::Vfio(line));
+        interrupt.pass_over().map_err(|error| interrupt.error(error))?;
         Ok(interrupt)
     }
 
@@ -151,6 +158,7 @@ impl Interrupt {
                     result => result,
                 }
             }
+            Source::Vfio(line) => line.set_masked(masked),
             Source::Emulated(line) => line.set_masked(masked).map_err(Into::into),
         }
     }
@@ -194,6 +202,7 @@ impl Interrupt {
                     count.wrapping_sub(std::mem::replace(seen, count))
                 })
             }
+            Source::Vfio(line) => line.take(),
             Source::Emulated(line) => line.take(),
         };
         match counted {
@@ -205,20 +214,26 @@ impl Interrupt {
     fn fd(&self) -> BorrowedFd<'_> {
         match &self.source {
             Source::Kernel { handle, .. } => handle.uio.as_fd(),
+            Source::Vfio(line) => line.as_fd(),
             Source::Emulated(line) => line.as_fd(),
         }
     }
 
     fn error(&self, error: io::Error) -> Error {
         let device = match &self.source {
-            Source::Kernel { handle, .. } => handle.label.clone(),
+            Source::Kernel { handle, .. } | Source::Vfio(VfioLine { handle, .. }) => {
+                handle.label.clone()
+            }
             Source::Emulated(_) => "emulated device".to_owned(),
         };
         match (Errno::from_io_error(&error), &self.source) {
             (Some(Errno::INTR), _) => Error::Interrupted { device },
             (Some(Errno::NODEV), Source::Emulated(_)) => Error::Removed { device },
             // Of its sysfs files; UIO has other errors, as have its drivers.
-            (Some(Errno::NODEV), Source::Kernel { handle, .. }) => handle.removed(),
+            (
+                Some(Errno::NODEV),
+                Source::Kernel { handle, .. } | Source::Vfio(VfioLine { handle, .. }),
+            ) => handle.removed(),
             (_, Source::Kernel { handle, .. }) if self.is_hung_up() => handle.removed(),
             _ => Error::os(device, "waiting for the interrupt")(error),
         }

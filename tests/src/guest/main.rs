@@ -5,6 +5,7 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod allocations;
+mod axidma;
 mod claims;
 mod commands;
 mod copying;
@@ -28,9 +29,12 @@ mod raw;
 mod regions;
 mod sdk;
 mod security;
+mod soak;
 mod sync;
 mod syscalls;
 mod uio;
+mod unplug;
+mod vfio;
 mod zdma;
 
 use std::{
@@ -56,7 +60,9 @@ fn main() -> ExitCode {
         ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["leave-paused", name] => zdma::leave_paused(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
+        ["pulled", name, address, how] => unplug::pulled(name, address, how),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
@@ -70,7 +76,9 @@ fn main() -> ExitCode {
 
 fn run(board: &str) -> ExitCode {
     let mut tests = Tests { failed: false };
-    if board == "arm64-large" {
+    if soak::asked().is_some() {
+        soak::tests(&mut tests, board);
+    } else if board == "arm64-large" {
         tests.test("load", || module::load(board));
         large::tests(&mut tests);
     } else {
@@ -104,6 +112,9 @@ fn all(run: &mut Tests, board: &str) {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    if coherent {
+        run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
+    }
     run.test("uio lookups", uio::lookups);
 
     existing::tests(run, PAIR[0]);
@@ -131,8 +142,7 @@ fn all(run: &mut Tests, board: &str) {
     match board {
         "versal" => {
             run.test("uio unbound", uio::unbound);
-            run.test("zdma copies", || zdma::copies(PAIR));
-            run.test("zdma refusals", || zdma::refusals(PAIR));
+            zdma::tests(run, PAIR, COHERENT_PAIR);
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
             for maintenance in ["own", "kernel"] {
                 run.test(&format!("program stream, zdma, {maintenance}"), || {
@@ -143,7 +153,7 @@ fn all(run: &mut Tests, board: &str) {
             }
         }
         // Here edu reaches only what is made for it: `parent`.
-        "arm64-smmu" => {}
+        "arm64-smmu" => vfio::tests(run, PAIR),
         _ => {
             run.test("uio interrupts", uio::interrupts);
             run.test("uio signalled", uio::signalled);
@@ -153,6 +163,15 @@ fn all(run: &mut Tests, board: &str) {
             if coherent {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
                 run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
+            }
+            run.test("soak edu", || edu::soak(PAIR));
+            run.test("edu storm", || edu::storm(PAIR));
+            run.test("edu signalled", || edu::signalled(PAIR));
+            if unplug::is_possible() {
+                unplug::tests(run, PAIR);
+            }
+            if vfio::is_possible() {
+                vfio::tests(run, PAIR);
             }
             run.test("edu in flight", || edu::in_flight(PAIR));
             run.test("edu refusals", || edu::refusals(PAIR));
@@ -181,6 +200,7 @@ fn all(run: &mut Tests, board: &str) {
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
+    run.test("program axidma", || programs::says("axidma", "scatter-gather: 131072 bytes"));
     run.test("unload", || module::unload(PAIR[0]));
 }
 

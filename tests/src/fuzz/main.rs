@@ -1,0 +1,34 @@
+//! Random operations on every file of the kernel module, hostile ones among them,
+//! by several processes at once; each knows what the module promises and checks
+//! it. `fuzz BOARD OPERATIONS` prints a line for each part, as the guest's other
+//! tests do; the environment's `seed` repeats a run.
+
+mod admin;
+mod arena;
+mod chaos;
+mod files;
+mod guards;
+mod mappings;
+mod model;
+mod numbers;
+mod op;
+mod random;
+mod raw;
+mod requests;
+mod run;
+mod supervisor;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["worker", board, id, seed, operations] => {
+            supervisor::work(board, number(id), number(seed), number(operations))
+        }
+        ["chaos", seed] => supervisor::chaos(number(seed)),
+        [board, operations] => supervisor::run(board, number(operations)),
+        _ => ExitCode::from(2),
+    }
+}

@@ -1,0 +1,408 @@
+//! The operations, and how random ones are made: mostly of what could be right,
+//! with wrong parts.
+
+use super::{
+    arena::{PAGE, Place},
+    model::{Id, Model},
+    numbers::{number, number_text, page_range, place, range},
+    random::Random,
+    raw,
+};
+
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Open {
+        kind: usize,
+        flags: u32,
+    },
+    Close {
+        file: Id,
+    },
+    Get {
+        file: Id,
+        which: usize,
+        place: Place,
+    },
+    SyncValue {
+        file: Id,
+        for_device: bool,
+        value: u64,
+        place: Place,
+    },
+    SetSync {
+        file: Id,
+        words: [u64; 3],
+        place: Place,
+    },
+    Batch {
+        file: Id,
+        ranges: Vec<[u64; 3]>,
+        claimed_count: u32,
+        flags: u32,
+        place: Place,
+        header: Place,
+    },
+    Claim {
+        file: Id,
+        flags: u64,
+        place: Place,
+    },
+    ClaimRange {
+        file: Id,
+        words: [u64; 3],
+        place: Place,
+    },
+    MapMode {
+        file: Id,
+        mode: u64,
+        place: Place,
+    },
+    Export {
+        file: Id,
+        words: [u64; 3],
+        place: Place,
+    },
+    /// A number that is none of the interface's.
+    Unknown {
+        file: Id,
+        opcode: u32,
+        place: Place,
+    },
+    CloseExport {
+        export: Id,
+    },
+    ExportSync {
+        export: Id,
+        flags: u64,
+        place: Place,
+    },
+    /// Other requests to a dma-buf.
+    ExportOther {
+        export: Id,
+        which: u64,
+        place: Place,
+    },
+    Transfer {
+        file: Id,
+        write: bool,
+        at: Option<i64>,
+        len: usize,
+        place: Place,
+        fill: u8,
+    },
+    Seek {
+        file: Id,
+        offset: i64,
+        whence: u8,
+    },
+    Map {
+        file: Id,
+        pages: [u64; 2],
+        prot: i32,
+        flags: i32,
+    },
+    MapExport {
+        export: Id,
+        pages: [u64; 2],
+        prot: i32,
+        flags: i32,
+    },
+    Touch {
+        piece: Id,
+        offset: usize,
+        value: Option<u8>,
+    },
+    /// By a system call, which gets EFAULT where the program gets a signal.
+    PipeTouch {
+        piece: Id,
+        offset: usize,
+        pages: bool,
+    },
+    Unmap {
+        piece: Id,
+        pages: [usize; 2],
+    },
+    Move {
+        piece: Id,
+        grow: bool,
+    },
+    Protect {
+        piece: Id,
+        prot: i32,
+    },
+    Advise {
+        piece: Id,
+        advice: i32,
+    },
+    Lock {
+        piece: Id,
+    },
+    SysRead {
+        kind: usize,
+        which: usize,
+    },
+    SysWrite {
+        kind: usize,
+        which: usize,
+        text: String,
+    },
+    Splice {
+        file: Id,
+        write: bool,
+        len: usize,
+    },
+    Other {
+        file: Id,
+        which: u64,
+    },
+    Unbind {
+        kind: usize,
+    },
+    Bind {
+        kind: usize,
+    },
+    Create {
+        kind: usize,
+    },
+    Delete {
+        kind: usize,
+    },
+    /// To the manager: nothing in it makes or deletes a buffer.
+    Text {
+        text: Vec<u8>,
+    },
+    Unload,
+    Fork,
+}
+
+fn some<K: Copy + Ord, V>(
+    random: &mut Random,
+    map: &std::collections::BTreeMap<K, V>,
+) -> Option<K> {
+    map.keys().nth(random.index(map.len())).copied()
+}
+
+impl Op {
+    pub(crate) fn random(random: &mut Random, model: &Model) -> Self {
+        loop {
+            if let Some(op) = Self::attempt(random, model) {
+                return op;
+            }
+        }
+    }
+
+    /// None where it needs what is not there.
+    fn attempt(random: &mut Random, model: &Model) -> Option<Self> {
+        let kind = random.index(model.kinds.len());
+        let open: Vec<Id> =
+            model.files.iter().filter(|(_, f)| f.fd.is_some()).map(|(&id, _)| id).collect();
+        let file = open.get(random.index(open.len())).copied();
+        let memory = file.map_or(PAGE as u64, |file| model.kind_of(file).memory());
+        let exports: Vec<Id> =
+            model.exports.iter().filter(|(_, e)| e.fd.is_some()).map(|(&id, _)| id).collect();
+        let export = exports.get(random.index(exports.len())).copied();
+        let piece = some(random, &model.pieces);
+        let prot = random.of(&[1, 1, 2, 3, 3, 3, 3, 0]);
+        Some(match random.below(1000) {
+            0..60 if model.files.len() < 12 => {
+                let access = random.of(&[0, 1, 2, 2, 2, 2]);
+                let more =
+                    random.of(&[0, 0, 0, 0o10_000, 0o4_010_000, 0o4_000, 0o2_000_000, 0o1000]);
+                Self::Open { kind, flags: access | more }
+            }
+            60..100 if open.len() > 3 || random.one_in(4) => Self::Close { file: file? },
+            100..160 => Self::Get { file: file?, which: random.index(7), place: place(random, 8) },
+            160..230 => {
+                let [offset, size] = range(random, memory);
+                let packed = offset << 32 | (size & 0xffff_fff0) | random.below(16);
+                let value = match random.below(8) {
+                    0 => 0,
+                    1 | 2 => 1,
+                    3 => number(random, memory),
+                    _ => packed,
+                };
+                let for_device = random.one_in(2);
+                Self::SyncValue { file: file?, for_device, value, place: place(random, 8) }
+            }
+            230..290 => {
+                let [offset, size] = range(random, memory);
+                let mut flags = random.below(16) | random.below(8) << 8;
+                if random.one_in(8) {
+                    flags = random.next();
+                }
+                Self::SetSync {
+                    file: file?,
+                    words: [flags, size, offset],
+                    place: place(random, 24),
+                }
+            }
+            290..340 => Self::batch(random, file?, memory),
+            340..380 => {
+                let flags = random.of(&[0, 0, 1, 1, 2, 3, 1 << 63]);
+                Self::Claim { file: file?, flags, place: place(random, 8) }
+            }
+            380..430 => {
+                let [offset, size] = page_range(random, memory);
+                let flags = random.of(&[0, 1, 1, 1, 2, 1 << 32]);
+                Self::ClaimRange {
+                    file: file?,
+                    words: [offset, size, flags],
+                    place: place(random, 24),
+                }
+            }
+            430..450 => {
+                let mode = if random.one_in(4) { random.next() } else { random.below(6) };
+                Self::MapMode { file: file?, mode, place: place(random, 8) }
+            }
+            450..500 if model.exports.len() < 6 || random.one_in(8) => {
+                let [offset, size] = page_range(random, memory);
+                let mut flags = random.of(&[0, 1, 2, 2, 2, 0o2_000_002, 0o4_010_002]);
+                if random.one_in(8) {
+                    flags = random.next() >> random.below(60);
+                }
+                Self::Export { file: file?, words: [flags, size, offset], place: place(random, 36) }
+            }
+            500..510 => {
+                let opcode = u32::try_from(random.below(1 << 32)).unwrap_or(0) & 0xffff_00ff;
+                Self::Unknown { file: file?, opcode: opcode | 0x5500, place: place(random, 64) }
+            }
+            510..540 => Self::CloseExport { export: export? },
+            540..565 => {
+                let flags = if random.one_in(6) { random.next() } else { random.below(8) };
+                Self::ExportSync { export: export?, flags, place: place(random, 8) }
+            }
+            565..575 => Self::ExportOther {
+                export: export?,
+                which: random.below(6),
+                place: place(random, 64),
+            },
+            575..675 => {
+                let at = raw::signed(number(random, memory));
+                Self::Transfer {
+                    file: file?,
+                    write: random.one_in(2),
+                    at: random.one_in(2).then_some(at),
+                    len: random.index(usize::try_from(memory).unwrap_or(PAGE).min(3 * PAGE)) + 1,
+                    place: place(random, 5000),
+                    fill: random.byte(),
+                }
+            }
+            675..690 => {
+                let offset = raw::signed(number(random, memory));
+                Self::Seek {
+                    file: file?,
+                    offset,
+                    whence: u8::try_from(random.below(3)).unwrap_or(0),
+                }
+            }
+            690..740 if model.pieces.len() < 16 => {
+                let pages = memory / PAGE as u64;
+                let first = random.below(pages + 2);
+                let count = 1 + random.below(pages - first.min(pages) + 1);
+                let flags = random.of(&[1, 1, 1, 1, 1 | 0x8000, 1 | 0x2000, 2]);
+                Self::Map { file: file?, pages: [first, count], prot, flags }
+            }
+            740..760 if model.pieces.len() < 16 => {
+                let export = export?;
+                let pages = model.uses[&model.exports[&export].part].size / PAGE as u64;
+                let first = random.below(pages + 1);
+                let pages = [first, 1 + random.below(pages - first + 1)];
+                Self::MapExport { export, pages, prot, flags: random.of(&[1, 1, 1, 1 | 0x8000, 2]) }
+            }
+            760..820 => {
+                let piece = piece?;
+                let offset = random.index(model.pieces[&piece].len);
+                let value = random.one_in(2).then(|| random.byte());
+                Self::Touch { piece, offset, value }
+            }
+            820..830 => {
+                let piece = piece?;
+                let offset = random.index(model.pieces[&piece].len);
+                Self::PipeTouch { piece, offset, pages: random.one_in(2) }
+            }
+            830..865 => {
+                let piece = piece?;
+                let pages = model.pieces[&piece].len / PAGE;
+                let first = if random.one_in(2) { 0 } else { random.index(pages) };
+                let count =
+                    if random.one_in(2) { pages - first } else { 1 + random.index(pages - first) };
+                Self::Unmap { piece, pages: [first, count] }
+            }
+            865..875 => Self::Move { piece: piece?, grow: random.one_in(4) },
+            875..890 => Self::Protect { piece: piece?, prot },
+            890..905 => Self::Advise {
+                piece: piece?,
+                advice: random
+                    .of(&[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]),
+            },
+            905..910 => Self::Lock { piece: piece? },
+            910..925 => Self::SysRead { kind, which: random.index(19) },
+            925..955 => {
+                let which = random.index(6);
+                let small = [8, memory, memory, 3, 3, 3][which];
+                let text = number_text(random, memory, small);
+                Self::SysWrite { kind, which, text }
+            }
+            955..965 => {
+                Self::Splice { file: file?, write: random.one_in(2), len: 1 + random.index(8000) }
+            }
+            965..980 => Self::Other { file: file?, which: random.below(14) },
+            980..983 => Self::Unbind { kind },
+            983..989 => Self::Bind { kind },
+            989..991 => Self::Create { kind },
+            991..993 => Self::Delete { kind },
+            993..998 => Self::text(random),
+            998 => Self::Unload,
+            999 if random.one_in(4) => Self::Fork,
+            _ => return None,
+        })
+    }
+
+    fn batch(random: &mut Random, file: Id, memory: u64) -> Self {
+        let count = match random.below(40) {
+            0 => 4096,
+            1 => 4097,
+            2 => random.index(4096),
+            3..8 => 16 + random.index(3),
+            _ => random.index(6),
+        };
+        let wrong = random.one_in(5).then(|| random.index(count));
+        let ranges = (0..count).map(|number| {
+            let [mut offset, mut size] = range(random, memory);
+            let mut how = random.of(&[1, 3]) | random.below(3) << 32;
+            if wrong.is_some_and(|wrong| wrong == number) {
+                let any = random.next();
+                how = random.of(&[how, any, 0, 2, 1 | 3 << 32]);
+            } else if offset > memory || size > memory - offset {
+                (offset, size) = (0, memory);
+            }
+            [offset, size, how]
+        });
+        Self::Batch {
+            file,
+            ranges: ranges.collect(),
+            claimed_count: if random.one_in(40) {
+                u32::MAX
+            } else {
+                u32::try_from(count).unwrap_or(0)
+            },
+            flags: if random.one_in(20) { 1 } else { 0 },
+            place: place(random, 100),
+            header: place(random, 16),
+        }
+    }
+
+    /// Commands with a mistake, pieces of them, and noise.
+    fn text(random: &mut Random) -> Self {
+        let mut text = match random.below(4) {
+            0 => b"create fzx 4096 nonsense".to_vec(),
+            1 => b"delete nobody".to_vec(),
+            2 => b"create ../fzx 4096".to_vec(),
+            _ => (0..random.index(1100)).map(|_| random.byte() & 0xdf).collect(),
+        };
+        if random.one_in(3) {
+            text.push(b"\n;\0 "[random.index(4)]);
+        }
+        Self::Text { text }
+    }
+}

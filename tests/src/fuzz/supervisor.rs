@@ -1,0 +1,240 @@
+//! The parts of a run, and the processes of each.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    process::{Child, Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    admin::{CLASS, command},
+    chaos,
+    guards::{Guard, span},
+    random::Random,
+    run::Fuzz,
+};
+
+const MODULE: &str = "/modules/u-dma-buf.ko";
+/// Of the device tree, for the first process: without cache, kept, zeroed,
+/// coherent.
+const FIXED: [&str; 4] = ["udmabuf_nomap", "udmabuf_kept", "udmabuf_zeroed", "udmabuf2"];
+/// What every process makes for itself.
+const MADE: [(&str, &str); 4] = [
+    ("a", "16384"),
+    ("b", "12345 quirk-mmap-page"),
+    ("c", "8192 quirk-mmap-off dma-mask=40"),
+    ("d", "size=65536 quirk-mmap-auto"),
+];
+
+/// A process, as the supervisor starts it.
+pub(crate) fn work(board: &str, id: u64, seed: u64, operations: u64) -> ExitCode {
+    match attempt(board, id, seed, operations) {
+        Ok(digest) => {
+            println!("digest {digest:016x}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("process {id}, SEED={seed}: {}", format!("{error:#}").replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn attempt(board: &str, id: u64, seed: u64, operations: u64) -> Result<u64> {
+    let mut fuzz = Fuzz::new(seed ^ id << 48)?;
+    if id == 0 && board.starts_with("arm64") {
+        for name in FIXED {
+            fuzz.renew(name)?;
+        }
+    }
+    for (letter, options) in MADE {
+        let name = format!("fz{id}{letter}");
+        fuzz.guards.push(Guard::new(format!("{name}0"), options, 0xa5)?);
+        let text = format!("create {name} {options}\n");
+        command(text.as_bytes()).with_context(|| text.clone())?;
+        fuzz.adopt(&name, Some(text))?;
+        fuzz.guards.push(Guard::new(format!("{name}1"), options, 0x5a)?);
+    }
+    guarded(&fuzz)?;
+    fuzz.run(operations)
+}
+
+/// Some buffers have to have guards right before and right behind them.
+fn guarded(fuzz: &Fuzz) -> Result<()> {
+    let guards: Vec<[u64; 2]> = fuzz.guards.iter().map(Guard::span).collect::<Result<_>>()?;
+    let mut sides = [0, 0];
+    for kind in fuzz.model.kinds.iter().filter(|kind| kind.create.is_some()) {
+        let [start, end] = span(&fs::File::open(format!("/dev/{}", kind.name))?)?;
+        sides[0] += u32::from(guards.iter().any(|guard| guard[1] == start));
+        sides[1] += u32::from(guards.iter().any(|guard| guard[0] == end));
+    }
+    eprintln!("guards before and behind {sides:?} buffers");
+    ensure!(sides[0] > 0 && sides[1] > 0, "guards are elsewhere: {sides:?}");
+    Ok(())
+}
+
+fn start(board: &str, id: u64, seed: u64, operations: u64) -> Result<Child> {
+    let arguments = ["worker", board].map(str::to_owned);
+    let numbers = [id, seed, operations].map(|number| number.to_string());
+    Ok(Command::new("/proc/self/exe")
+        .args(arguments.iter().chain(&numbers))
+        .stdout(Stdio::piped())
+        .spawn()?)
+}
+
+/// What a process said, if it ended well.
+fn end(child: Child) -> Result<String> {
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure!(output.status.success(), "{} {said}", output.status);
+    Ok(said)
+}
+
+pub(crate) fn run(board: &str, operations: u64) -> ExitCode {
+    let given = std::env::var("seed").ok().and_then(|seed| seed.parse().ok());
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let seed = given.unwrap_or(u64::from(now.subsec_nanos()));
+    let mut failed = false;
+    let mut part = |name: &str, work: &dyn Fn() -> Result<String>| {
+        let began = std::time::Instant::now();
+        match work() {
+            Ok(detail) => println!("ok {name}: {detail}, {} s", began.elapsed().as_secs()),
+            Err(error) => {
+                failed = true;
+                let text = format!("{error:#}").replace('\n', " ");
+                println!("FAILED {name}: SEED={seed}: {text}");
+            }
+        }
+    };
+    part("fuzz load", &|| load().map(|()| "loaded".into()));
+    part("fuzz repeats", &|| repeats(board, seed, operations / 20));
+    part("fuzz alone", &|| {
+        end(start(board, 0, seed + 1, operations * 3 / 10)?)?;
+        Ok(format!("{} operations, SEED={seed}", operations * 3 / 10))
+    });
+    part("fuzz together", &|| together(board, seed + 2, operations * 6 / 10));
+    part("fuzz says no addresses", &no_addresses);
+    part("fuzz unload", &unload);
+    println!("guest finished");
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn load() -> Result<()> {
+    let status = Command::new("insmod").args([MODULE, "info_enable=0"]).status()?;
+    ensure!(status.success(), "insmod: {status}");
+    Ok(())
+}
+
+/// A seed repeats a run: each outcome is the same.
+fn repeats(board: &str, seed: u64, operations: u64) -> Result<String> {
+    let once = end(start(board, 0, seed, operations)?)?;
+    let again = end(start(board, 0, seed, operations)?)?;
+    ensure!(once == again, "{once} and then {again}");
+    let other = end(start(board, 0, seed + 1, operations.min(1000))?)?;
+    ensure!(other != once, "another seed does the same");
+    Ok(format!("{} operations twice", operations))
+}
+
+/// Processes with buffers of their own, and others that share some, of which one
+/// after the other is stopped for a moment or killed.
+fn together(board: &str, seed: u64, operations: u64) -> Result<String> {
+    const PROCESSES: u64 = 3;
+    let _ = fs::remove_file(chaos::COUNT);
+    let mut children: Vec<Child> = (0..PROCESSES)
+        .map(|id| start(board, id, seed, operations / PROCESSES / 2))
+        .collect::<Result<_>>()?;
+    let mut random = Random(seed);
+    let mut others = (0..PROCESSES).map(|_| chaotic(&mut random)).collect::<Result<Vec<_>>>()?;
+    let mut killed = 0;
+    let counted = || fs::metadata(chaos::COUNT).map_or(0, |count| count.len() * chaos::COUNTED);
+    let mut running = true;
+    while running || counted() < operations / 2 {
+        std::thread::sleep(Duration::from_millis(random.below(100)));
+        running = false;
+        for child in &mut children {
+            running |= child.try_wait()?.is_none();
+        }
+        let victim = random.index(others.len());
+        let pid = Pid::from_child(&others[victim]);
+        kill_process(pid, Signal::STOP)?;
+        std::thread::sleep(Duration::from_millis(random.below(5)));
+        kill_process(pid, Signal::CONT)?;
+        if random.one_in(4) {
+            stop(&mut others[victim])?;
+            others[victim] = chaotic(&mut random)?;
+            killed += 1;
+        }
+    }
+    others.iter_mut().try_for_each(stop)?;
+    let results: Vec<Result<String>> = children.into_iter().map(end).collect();
+    results.into_iter().collect::<Result<Vec<_>>>()?;
+    // What is left of those that several used can be deleted.
+    for (name, _) in chaos::SHARED {
+        while command(format!("delete {name}\n").as_bytes()).is_ok() {}
+        ensure!(!fs::exists(format!("{CLASS}/{name}"))?, "{name} cannot be deleted");
+    }
+    let sum = operations / PROCESSES / 2 * PROCESSES + counted();
+    Ok(format!("{sum} operations, {killed} processes killed, SEED={}", seed - 2))
+}
+
+fn chaotic(random: &mut Random) -> Result<Child> {
+    Ok(Command::new("/proc/self/exe").args(["chaos", &random.next().to_string()]).spawn()?)
+}
+
+/// It runs until then: if it does not, it has found something.
+fn stop(child: &mut Child) -> Result<()> {
+    child.kill()?;
+    let status = child.wait()?;
+    ensure!(status.signal() == Some(9), "a process that shares buffers ended: {status}");
+    Ok(())
+}
+
+pub(crate) fn chaos(seed: u64) -> ExitCode {
+    if let Err(error) = chaos::run(seed) {
+        eprintln!("chaos {seed}: {error:#}");
+    }
+    ExitCode::FAILURE
+}
+
+/// Kernel addresses, as 16 digits that begin with ffff.
+fn no_addresses() -> Result<String> {
+    let address = |line: &str| {
+        line.split(|c: char| !c.is_ascii_hexdigit())
+            .any(|word| word.len() >= 16 && word.starts_with("ffff"))
+    };
+    let log = Command::new("dmesg").output()?.stdout;
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let mut lines = 0;
+    // What the device tree asks for is not the kernel's.
+    let ours = |line: &&str| line.contains("u-dma-buf") && !line.contains("properties");
+    for line in log.lines().filter(ours) {
+        ensure!(!address(line), "the log: {line}");
+        lines += 1;
+    }
+    let mut files = 0;
+    for device in fs::read_dir(CLASS)?.flatten() {
+        for file in fs::read_dir(device.path())?.flatten() {
+            let Ok(text) = fs::read_to_string(file.path()) else { continue };
+            ensure!(!address(&text), "{}: {text}", file.path().display());
+            files += 1;
+        }
+    }
+    Ok(format!("{lines} lines of the log, {files} files"))
+}
+
+/// Nothing is left that would keep the module, and it comes again.
+fn unload() -> Result<String> {
+    for _ in 0..2 {
+        rustix::system::delete_module(c"u_dma_buf", 0o4000).context("unload")?;
+        if fs::exists(CLASS)? {
+            bail!("{CLASS} is still there");
+        }
+        load()?;
+    }
+    rustix::system::delete_module(c"u_dma_buf", 0o4000).context("unload")?;
+    Ok("three times".into())
+}

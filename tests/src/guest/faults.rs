@@ -1,0 +1,255 @@
+//! Each allocation that the module asks for fails in turn, where the kernel can do
+//! that: the request fails with ENOMEM and leaves nothing half made, and the next
+//! one succeeds. Leaks are what the kernel's own search finds at the end.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::{
+    fs::OFlags,
+    io::Errno,
+    mm::MapFlags,
+    pipe::{SpliceFlags, pipe, splice},
+};
+use udmabuf_sys::{
+    abi::SyncRange,
+    ioctl,
+    manager::{self, Options},
+};
+
+use super::{
+    Tests,
+    manager::Created,
+    map::Map,
+    module::{CLASS, bind, busybox, open, unbind},
+};
+
+/// The next allocation of this thread that fails, by number; 0 once it has.
+/// (Documentation/fault-injection/fault-injection.rst)
+const NTH: &str = "/proc/thread-self/fail-nth";
+const INJECTORS: [&str; 2] = ["failslab", "fail_page_alloc"];
+/// No path has as many.
+const MOST: u32 = 5000;
+
+pub(crate) fn tests(run: &mut Tests) {
+    if !fs::exists(NTH).unwrap_or(false) {
+        return;
+    }
+    run.test("faults set up", set_up);
+    run.test("faults of a file", files);
+    run.test("faults of an import", imports);
+    run.test("faults of the manager", managed);
+    run.test("faults of a probe", probes);
+}
+
+fn set_up() -> Result<String> {
+    for injector in INJECTORS {
+        let folder = format!("/sys/kernel/debug/{injector}");
+        // Also what may wait for memory; and no stack for each.
+        fs::write(format!("{folder}/ignore-gfp-wait"), "N")?;
+        fs::write(format!("{folder}/verbose"), "0")?;
+    }
+    fs::write("/sys/kernel/debug/fail_page_alloc/min-order", "0")?;
+    fs::write("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N")?;
+    Ok("every kind of allocation".into())
+}
+
+/// What happened to `work` with its `nth` allocation failing, and whether one did.
+fn failing<T>(nth: u32, work: impl FnOnce() -> T) -> Result<(T, bool)> {
+    let mut file = File::options().read(true).write(true).open(NTH)?;
+    write!(file, "{nth}")?;
+    let result = work();
+    let mut left = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut left)?;
+    write!(file, "0")?;
+    Ok((result, left.trim() == "0"))
+}
+
+/// How many allocations `work` makes, each of which failed once. `again` undoes it,
+/// or, after an error, makes sure that there is nothing to undo.
+fn each<T>(
+    name: &str,
+    may_be: &[Errno],
+    mut work: impl FnMut() -> rustix::io::Result<T>,
+    mut again: impl FnMut(Option<T>) -> Result<()>,
+) -> Result<u32> {
+    for nth in 1..MOST {
+        let (result, failed) = failing(nth, &mut work)?;
+        let context = || format!("{name}, allocation {nth}");
+        match result {
+            // Some have a second way to get memory, or do without.
+            Ok(value) => again(Some(value)).with_context(context)?,
+            Err(error) if failed && (error == Errno::NOMEM || may_be.contains(&error)) => {
+                again(None).with_context(context)?;
+                let value = work().with_context(|| format!("{name} after allocation {nth}"))?;
+                again(Some(value)).with_context(context)?;
+            }
+            Err(error) => bail!("{name}, allocation {nth}: {error:?}"),
+        }
+        if !failed {
+            return Ok(nth - 1);
+        }
+    }
+    bail!("{name}: more than {MOST} allocations")
+}
+
+fn said(counts: &[(&str, u32)]) -> String {
+    let sum: u32 = counts.iter().map(|&(_, count)| count).sum();
+    let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    format!("{sum} faults: {}", each.join(", "))
+}
+
+/// Two of a buffer's file, that of its mapping included.
+fn files() -> Result<String> {
+    let made = Created::new("m0", 65536, "quirk-mmap-page")?;
+    let path = format!("/dev/{}", made.name);
+    let mut counts = Vec::new();
+    let opened = || rustix::fs::open(&path, OFlags::RDWR, rustix::fs::Mode::empty());
+    counts.push(("open", each("open", &[], opened, |_| Ok(()))?));
+
+    let file = open(made.name)?;
+    let mapped = || Map::new(&file, 65536, MapFlags::empty());
+    counts.push(("mmap", each("mmap", &[], mapped, |_| Ok(()))?));
+    // The kernel says EFAULT of a fault that fails.
+    let (reader, writer) = pipe()?;
+    let touched = || {
+        let mut map = Map::new(&file, 65536, MapFlags::empty())?;
+        rustix::io::write(&writer, &map.for_system_calls()[..64])
+    };
+    let drained = |written: Option<usize>| {
+        rustix::io::read(&reader, &mut vec![0; written.unwrap_or(0)])?;
+        Ok(())
+    };
+    counts.push(("touch", each("touch", &[Errno::FAULT], touched, drained)?));
+    let spliced = || splice(&file, Some(&mut 0), &writer, None, 8192, SpliceFlags::empty());
+    // A pipe takes what it got, and says EAGAIN if that is nothing.
+    counts.push(("splice", each("splice", &[Errno::AGAIN, Errno::FAULT], spliced, drained)?));
+
+    let ranges = vec![SyncRange { offset: 0, size: 64, command: 3, direction: 0 }; 4096];
+    let batch = || ioctl::sync_batch(file.as_fd(), &ranges);
+    counts.push(("batch", each("batch", &[], batch, |_| Ok(()))?));
+    drop(file);
+    let claimed = || {
+        let file = rustix::fs::open(&path, OFlags::RDWR, rustix::fs::Mode::empty())?;
+        ioctl::claim_range(file.as_fd(), 0, 4096, true)?;
+        Ok(file)
+    };
+    counts.push(("claim", each("claim", &[], claimed, |_| Ok(()))?));
+    let file = open(made.name)?;
+    let fds = || Ok::<_, anyhow::Error>(fs::read_dir("/proc/self/fd")?.count());
+    let before = fds()?;
+    let exported = || ioctl::export(file.as_fd(), OFlags::RDWR, 0, 8192);
+    let gone = |exported: Option<(OwnedFd, u64)>| {
+        drop(exported);
+        ensure!(fds()? == before, "a descriptor is left");
+        Ok(())
+    };
+    counts.push(("export", each("export", &[], exported, gone)?));
+    Ok(said(&counts))
+}
+
+/// By another driver, and as a mapping.
+fn imports() -> Result<String> {
+    const PEER: &str = "/sys/module/udb_peer/parameters/run";
+    if !fs::exists(PEER)? {
+        busybox("insmod", &["/modules/udb-peer.ko"])?;
+    }
+    let made = Created::new("m0", 65536, "")?;
+    let file = open(made.name)?;
+    let (exported, _) = ioctl::export(file.as_fd(), OFlags::RDWR, 0, 65536)?;
+    let mut peer = File::options().write(true).open(PEER)?;
+    let mut counts = Vec::new();
+    for (name, undo) in [("attach", "detach"), ("vmap", "vunmap")] {
+        let text = match name {
+            "attach" => format!("attach {} 0", exported.as_raw_fd()),
+            _ => format!("vmap {}", exported.as_raw_fd()),
+        };
+        let writer = peer.try_clone()?;
+        let work = || rustix::io::write(&writer, text.as_bytes());
+        let back = |done: Option<usize>| {
+            if done.is_some() {
+                peer.write_all(undo.as_bytes())?;
+            }
+            Ok(())
+        };
+        counts.push((name, each(name, &[], work, back)?));
+    }
+    let map = File::from(exported);
+    let mapped = || Map::new(&map, 65536, MapFlags::empty());
+    counts.push(("mmap", each("mmap", &[], mapped, |_| Ok(()))?));
+    Ok(said(&counts))
+}
+
+fn nothing_of(name: &str) -> Result<()> {
+    ensure!(!fs::exists(format!("{CLASS}/{name}"))?, "{name} is still in the class");
+    ensure!(!fs::exists(format!("/dev/{name}"))?, "/dev/{name} is still there");
+    Ok(())
+}
+
+fn managed() -> Result<String> {
+    let mut counts = Vec::new();
+    let opened = || rustix::fs::open(manager::PATH, OFlags::RDWR, rustix::fs::Mode::empty());
+    counts.push(("open", each("open", &[], opened, |_| Ok(()))?));
+    let manager = File::options().read(true).write(true).open(manager::PATH)?;
+    let listed = || rustix::io::write(&manager, b"list\n");
+    counts.push(("list", each("list", &[], listed, |_| Ok(()))?));
+
+    let minor = {
+        let made = Created::new("m0", 8192, "")?;
+        fs::metadata(format!("/dev/{}", made.name))?.rdev()
+    };
+    let create = || manager::create(manager.as_fd(), "m0", 8192, Options::default());
+    let delete = |made: Option<()>| {
+        if made.is_some() {
+            let now = fs::metadata("/dev/m0").context("no device file")?.rdev();
+            ensure!(now == minor, "a minor number was lost: {now:#x} after {minor:#x}");
+            manager::delete(manager.as_fd(), "m0").context("delete")?;
+        }
+        nothing_of("m0")
+    };
+    // The kernel's own word for a device whose name it had no memory for.
+    counts.push(("create", each("create", &[Errno::INVAL], create, delete)?));
+
+    create()?;
+    let work = || manager::delete(manager.as_fd(), "m0");
+    let back = |deleted: Option<()>| {
+        nothing_of("m0")?;
+        ensure!(deleted.is_some(), "a deletion failed");
+        create().context("create")
+    };
+    counts.push(("delete", each("delete", &[], work, back)?));
+    manager::delete(manager.as_fd(), "m0")?;
+    Ok(said(&counts))
+}
+
+fn probes() -> Result<String> {
+    const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
+    let mut counts = Vec::new();
+    for name in ["udmabuf0", "udmabuf_nomap", "udmabuf_region"] {
+        if !fs::exists(format!("{CLASS}/{name}"))? {
+            continue;
+        }
+        let device = unbind(name)?;
+        let binder = File::options().write(true).open(format!("{DRIVER}/bind"))?;
+        let work = || rustix::io::write(&binder, device.as_bytes());
+        let back = |bound: Option<usize>| {
+            if bound.is_some() {
+                ensure!(fs::exists(format!("/dev/{name}"))?, "no device file");
+                unbind(name)?;
+            }
+            nothing_of(name)
+        };
+        // A probe that fails is ENODEV or ENXIO for who asked for it.
+        counts.push((name, each(name, &[Errno::NODEV, Errno::NXIO], work, back)?));
+        bind(&device)?;
+    }
+    Ok(said(&counts))
+}
