@@ -323,6 +323,24 @@ fn what_is_on_the_bus_is_in_the_error() {
 }
 
 #[test]
+fn a_function_of_which_sysfs_says_too_little_is_not_there() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    fs::remove_file(config.with_file_name("resource")).unwrap();
+    let error = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+}
+
+#[test]
+fn a_device_that_cannot_be_locked_is_not_opened() {
+    let fake = Fake::new();
+    fake.uio(0, "dma");
+    fake.write("sys/class/uio/uio0/device", "what is no directory cannot be listed");
+    let error = fake.open(By::Name("dma")).unwrap_err();
+    assert!(matches!(error, Error::Os { .. }), "{error}");
+}
+
+#[test]
 fn what_a_device_or_its_kernel_driver_lacks_is_named() {
     let fake = Fake::new();
     let config = fake.pci("uio_pci_generic", MEMORY);

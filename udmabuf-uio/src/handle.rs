@@ -39,7 +39,9 @@ impl Handle {
         // its bus mastering off, though another driver may be at work. So that
         // one is locked before it is opened, by a file that root alone can
         // open, as the device itself.
-        let pci_lock = match first_resource(&dir.join("device")) {
+        let resource = first_resource(&dir.join("device"))
+            .map_err(Error::os(&label, "listing what the device has"))?;
+        let pci_lock = match resource {
             Some(resource) => vec![locked(&label, open_file(&label, resource)?)?],
             None => Vec::new(),
         };
@@ -92,8 +94,9 @@ impl Handle {
 }
 
 /// A PCI device's first base address register.
-fn first_resource(device: &Path) -> Option<PathBuf> {
-    sysfs::numbered(device, "resource").into_iter().next().map(|(_, path)| path)
+fn first_resource(device: &Path) -> io::Result<Option<PathBuf>> {
+    let resources = sysfs::numbered(device, "resource")?;
+    Ok(resources.into_iter().next().map(|(_, path)| path))
 }
 
 /// The file, with the lock that goes with its last user.

@@ -106,6 +106,7 @@ impl Pci {
         }
         let bound = device.driver.as_deref() == Some(GENERIC);
         let uio = sysfs::numbered(&device.dir.join("uio"), "uio")
+            .map_err(Error::os(&device.address, "listing its UIO devices"))?
             .into_iter()
             .find(|_| bound)
             .and_then(|(number, _)| {

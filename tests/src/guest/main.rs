@@ -34,6 +34,7 @@ mod sdk;
 mod security;
 mod soak;
 mod sync;
+mod syscalls;
 mod uio;
 mod unplug;
 mod vfio;
@@ -202,6 +203,7 @@ fn all(run: &mut Tests, board: &str) {
     run.test("program stream", || {
         programs::says("stream adversary --engines=2 --count=50", "50 parts, 102400 bytes")
     });
+    syscalls::tests(run, board, PAIR);
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
