@@ -46,6 +46,8 @@ options:
 
 /// Parts that are sent alone.
 const ALONE: u64 = 8;
+/// Bytes of an emulated buffer.
+const LARGEST: usize = 1 << 30;
 const PROGRESS: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Options {
         }
         ensure!(options.in_flight > 0, "--in-flight=0 sends nothing");
         ensure!(options.engines > 0, "--engines=0 sends nothing");
+        ensure!(options.part % 8 == 0, "--part={} is no multiple of 8 bytes", options.part);
         Ok(options)
     }
 }
@@ -148,6 +151,7 @@ fn emulated(emulator: &Emulator, options: &Options) -> Result<()> {
     })?;
     let lanes = engines.iter().map(|(engine, faults)| slow(engine, faults, options.delay));
     let len = options.part.saturating_mul(options.in_flight);
+    ensure!(len <= LARGEST, "{len} bytes of parts are too many to be emulated");
     let parts = parts(emulator.buffer(len), emulator.buffer(len), options)?;
     stream(lanes.collect(), parts, options)
 }

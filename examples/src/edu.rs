@@ -1,8 +1,10 @@
 //! QEMU's educational PCI device, whose DMA moves data between buffers and
-//! 4 KiB of memory of its own.
+//! 4 KiB of memory of its own; in QEMU, or as a model on the emulator.
 //!
 //! Registers: QEMU's `docs/specs/edu.rst`.
 #![allow(unsafe_code, reason = "vouches for the engine and for its registers")]
+
+mod model;
 
 use std::{
     ops::Range,
@@ -13,8 +15,12 @@ use std::{
 
 use udmabuf::{
     Buffer, Busy, DeviceOwned, DmaAddr, Engine, FromDevice, Progress, Slot, Started, ToDevice,
+    emulator::{Bus, Emulator},
 };
-use udmabuf_uio::{BusMaster, Interrupt, Pci, Registers, block};
+use udmabuf_uio::{
+    BusMaster, Interrupt, Io, Mmio, Pci, Registers, block,
+    emulator::{Emulated, Faults, emulate_with},
+};
 
 const VENDOR: u16 = 0x1234;
 const DEVICE: u16 = 0x11e8;
@@ -23,6 +29,9 @@ block! {
     /// BAR 0, as far as it holds registers.
     struct Regs: 0x1000 bytes {
         0x00 => IDENTIFICATION: ReadOnly<u32>,
+        0x04 => LIVENESS: ReadWrite<u32>,
+        0x08 => FACTORIAL: ReadWrite<u32>,
+        0x20 => STATUS: ReadWrite<u32>,
         0x24 => INTERRUPT_STATUS: ReadOnly<u32>,
         0x64 => INTERRUPT_ACKNOWLEDGE: WriteOnly<u32>,
         0x80 => DMA_SOURCE: ReadWrite<u32>,
@@ -34,6 +43,9 @@ block! {
 
 const IDENTITY: u32 = 0x00ed;
 const IDENTITY_MASK: u32 = 0xffff;
+const STATUS_COMPUTING: u32 = 1 << 0;
+const STATUS_INTERRUPT: u32 = 1 << 7;
+const INTERRUPT_FACTORIAL: u32 = 0x001;
 const INTERRUPT_DMA: u32 = 0x100;
 const COMMAND_START: u32 = 1 << 0;
 const COMMAND_FROM_DEVICE: u32 = 1 << 1;
@@ -46,7 +58,7 @@ const MEMORY: u32 = 0x4_0000;
 pub const MEMORY_LEN: usize = 4095;
 /// Address lines of the device, unless QEMU's option `dma_mask` says otherwise.
 const ADDR_BITS: u32 = 28;
-/// The device takes 100 ms for a transfer of any size.
+/// The device takes 100 ms for a transfer of any size: it is idle after that.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What goes wrong on the device.
@@ -75,33 +87,40 @@ pub enum Error {
     /// The device does not come to rest.
     #[error("the device is still busy after {DRAIN:?}")]
     NotIdle,
+    /// The device does not answer as it should.
+    #[error("the device wrote back {0:#010x} where it should have inverted it")]
+    NotAlive(u32),
 }
 
 /// An edu device that this process drives alone.
 #[derive(Debug)]
-pub struct Edu(Slot<Dma>);
+pub struct Edu<I: Io + Send = Mmio>(Slot<Dma<I>>);
 
 /// The device's DMA engine: what a transfer holds while it runs.
 #[derive(Debug)]
-pub struct Dma {
-    regs: Registers<Regs>,
+pub struct Dma<I = Mmio> {
+    regs: Registers<Regs, I>,
     interrupt: Interrupt,
     bus_master: BusMaster,
     /// While true, what the device does reaches no memory.
     cut_off: bool,
     addr_bits: u32,
     interrupts: u64,
+    /// The emulated bus that the device masters; none for QEMU's.
+    bus: Option<Bus>,
 }
 
 impl Edu {
-    /// Opens the first edu device that is bound to `uio_pci_generic` and free,
-    /// stops it and waits until it is idle. Its transfers reach 28 bits of bus
+    /// Opens the first edu device that is bound to a driver for userspace and
+    /// free, and stops it. Its transfers reach 28 bits of bus
     /// addresses, as those of QEMU's `-device edu` do.
     ///
     /// # Errors
-    /// [`Error::Uio`], [`Error::Identity`], [`Error::NotIdle`]
+    /// [`Error::Uio`], [`Error::Identity`], [`Error::NotAlive`]
     pub fn open() -> Result<Self, Error> {
-        Self::open_with_addr_bits(ADDR_BITS)
+        let pci = Pci::open(VENDOR, DEVICE)?;
+        // SAFETY: the numbers are edu's, and 28 bits are within the reach of any.
+        unsafe { Self::on(pci, ADDR_BITS) }
     }
 
     /// Opens a device that reaches 32 bits of bus addresses.
@@ -113,23 +132,75 @@ impl Edu {
     /// # Errors
     /// As [`Edu::open`].
     pub unsafe fn open_with_32_bits() -> Result<Self, Error> {
-        Self::open_with_addr_bits(32)
+        let pci = Pci::open(VENDOR, DEVICE)?;
+        // SAFETY: the caller's promise.
+        unsafe { Self::on(pci, 32) }
     }
 
-    fn open_with_addr_bits(addr_bits: u32) -> Result<Self, Error> {
-        let pci = Pci::open(VENDOR, DEVICE)?;
+    /// Drives a device that was found some other way: by its address.
+    ///
+    /// # Safety
+    /// It is an edu device, and reaches `addr_bits` bits of bus addresses.
+    ///
+    /// # Errors
+    /// As [`Edu::open`].
+    pub unsafe fn on(pci: Pci, addr_bits: u32) -> Result<Self, Error> {
         // SAFETY: the registers are those of QEMU's description, and DMA is
         // started only by `Dma::start`, with the address of a transfer's buffer.
         let regs = unsafe { pci.registers(0)? };
         let bus_master = pci.bus_master()?;
-        let interrupt = pci.into_interrupt()?;
-        let mut dma = Dma { regs, interrupt, bus_master, cut_off: true, addr_bits, interrupts: 0 };
-        let identity = dma.regs.read(Regs::IDENTIFICATION);
+        Self::new(regs, pci.into_interrupt()?, bus_master, addr_bits, None)
+    }
+}
+
+impl Edu<Emulated> {
+    /// Starts a model of the device on the emulator's bus.
+    ///
+    /// # Errors
+    /// [`Error::Uio`]
+    pub fn emulated(emulator: &Emulator) -> Result<Self, Error> {
+        Self::emulated_with(emulator, &Faults::default())
+    }
+
+    /// As [`emulated`](Edu::emulated), with what may go wrong.
+    ///
+    /// # Errors
+    /// As [`Edu::open`].
+    pub fn emulated_with(emulator: &Emulator, faults: &Faults) -> Result<Self, Error> {
+        let bus = emulator.bus();
+        let (regs, interrupt) = emulate_with(model::Model::new(bus.clone()), faults)?;
+        let bus_master = regs.bus_master()?;
+        Self::new(regs, interrupt, bus_master, 32, Some(bus))
+    }
+}
+
+impl<I: Io + Send> Edu<I> {
+    fn new(
+        regs: Registers<Regs, I>,
+        interrupt: Interrupt,
+        bus_master: BusMaster,
+        addr_bits: u32,
+        bus: Option<Bus>,
+    ) -> Result<Self, Error> {
+        let identity = regs.read(Regs::IDENTIFICATION);
         if identity & IDENTITY_MASK != IDENTITY {
             return Err(Error::Identity(identity));
         }
-        dma.stop()?;
-        Ok(Self(Slot::new(dma)))
+        regs.write(Regs::LIVENESS, 0x5555_aaaa);
+        let inverted = regs.read(Regs::LIVENESS);
+        if inverted != !0x5555_aaaa {
+            return Err(Error::NotAlive(inverted));
+        }
+        let cut_off = true; // `Pci` gives it so
+        Ok(Self(Slot::new(Dma {
+            regs,
+            interrupt,
+            bus_master,
+            cut_off,
+            addr_bits,
+            interrupts: 0,
+            bus,
+        })))
     }
 
     /// Copies `range` of the buffer to the device's memory at offset `at`.
@@ -142,7 +213,7 @@ impl Edu {
         source: Buffer<DeviceOwned, ToDevice>,
         range: Range<usize>,
         at: usize,
-    ) -> Started<Dma, Buffer<DeviceOwned, ToDevice>> {
+    ) -> Started<Dma<I>, Buffer<DeviceOwned, ToDevice>> {
         self.0.start(source, |dma, source| {
             let from = source.dma_addr_of(range.clone())?;
             let (memory, count) = device_range(at, range.len())?;
@@ -159,7 +230,7 @@ impl Edu {
         destination: Buffer<DeviceOwned, FromDevice>,
         range: Range<usize>,
         at: usize,
-    ) -> Started<Dma, Buffer<DeviceOwned, FromDevice>> {
+    ) -> Started<Dma<I>, Buffer<DeviceOwned, FromDevice>> {
         self.0.start(destination, |dma, destination| {
             let to = destination.dma_addr_of(range.clone())?;
             let (memory, count) = device_range(at, range.len())?;
@@ -167,12 +238,29 @@ impl Edu {
         })
     }
 
-    /// How many interrupts the device has raised.
+    /// How many interrupts have ended a wait.
     ///
     /// # Errors
     /// [`Busy`]
     pub fn interrupts(&self) -> Result<u64, Busy> {
         self.0.with(|dma| dma.interrupts)
+    }
+
+    /// How many interrupts the kernel has counted that no wait ended for.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn missed_interrupts(&self) -> Result<u64, Busy> {
+        self.0.with(|dma| dma.interrupt.missed())
+    }
+
+    /// The product of 1 to `n`, as far as it fits into 32 bits; `None` if the
+    /// device has not computed it at the deadline.
+    ///
+    /// # Errors
+    /// [`Busy`] while a transfer is running; [`Error::Uio`] inside.
+    pub fn factorial(&self, n: u32, deadline: Instant) -> Result<Result<Option<u32>, Error>, Busy> {
+        self.0.with(|dma| dma.factorial(n, deadline))
     }
 }
 
@@ -186,10 +274,10 @@ fn device_range(at: usize, len: usize) -> Result<(u32, u32), Error> {
     }
 }
 
-impl Dma {
+impl<I: Io> Dma<I> {
     fn start(&mut self, buffer: DmaAddr, memory: u32, count: u32, way: u32) -> Result<(), Error> {
         if self.cut_off {
-            self.stop()?;
+            self.resume()?;
         }
         let (buffer, _) = buffer.to_words(self.addr_bits)?;
         let (from, to) = if way == 0 { (buffer, memory) } else { (memory, buffer) };
@@ -203,14 +291,48 @@ impl Dma {
     fn is_busy(&self) -> bool {
         self.regs.read(Regs::DMA_COMMAND) & COMMAND_START != 0
     }
+
+    /// Lets the device access memory again, once it does not want to.
+    fn resume(&mut self) -> Result<(), Error> {
+        let give_up = Instant::now() + DRAIN;
+        while self.is_busy() {
+            if Instant::now() > give_up {
+                return Err(Error::NotIdle);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
+        // SAFETY: the device is idle, so it is programmed to access nothing.
+        unsafe { self.bus_master.allow()? };
+        self.cut_off = false;
+        Ok(())
+    }
+
+    fn factorial(&mut self, n: u32, deadline: Instant) -> Result<Option<u32>, Error> {
+        self.regs.write(Regs::STATUS, STATUS_INTERRUPT);
+        self.regs.write(Regs::FACTORIAL, n);
+        while self.regs.read(Regs::STATUS) & STATUS_COMPUTING != 0 {
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            self.park(deadline)?;
+            self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_FACTORIAL);
+        }
+        Ok(Some(self.regs.read(Regs::FACTORIAL)))
+    }
 }
 
 // SAFETY: the device accesses memory only between the write of the command in
 // `start`, the last there, and the end of that command, and only the bytes that
 // `dma_addr_of` found in the buffer and `addr_bits` within its reach. Without
-// bus mastering it accesses none. `Pci` keeps other drivers out that heed locks.
-unsafe impl Engine for Dma {
+// bus mastering it accesses none. `Pci` keeps other drivers out that heed locks;
+// a model is this process's own.
+unsafe impl<I: Io> Engine for Dma<I> {
     type Error = Error;
+
+    fn bus(&self) -> Option<&Bus> {
+        self.bus.as_ref()
+    }
 
     fn poll(&mut self) -> Progress<Error> {
         let status = self.regs.read(Regs::INTERRUPT_STATUS);
@@ -233,19 +355,8 @@ unsafe impl Engine for Dma {
     }
 
     fn stop(&mut self) -> Result<(), Error> {
-        self.bus_master.forbid()?;
+        // It goes on, but reaches no memory; `resume` waits until it is idle.
         self.cut_off = true;
-        let give_up = Instant::now() + DRAIN;
-        while self.is_busy() {
-            if Instant::now() > give_up {
-                return Err(Error::NotIdle);
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
-        // SAFETY: the device is idle, so it is programmed to access nothing.
-        unsafe { self.bus_master.allow()? };
-        self.cut_off = false;
-        Ok(())
+        Ok(self.bus_master.forbid()?)
     }
 }

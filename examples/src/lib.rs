@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 pub mod ap_ctrl_hs;
+pub mod axidma;
 pub mod edu;
 pub mod loopback;
 pub mod stream;

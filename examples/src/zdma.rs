@@ -136,8 +136,8 @@ pub struct Channel<I: Io = Mmio> {
     bus: Option<Bus>,
 }
 
-/// Where UG1087 has the channels' registers: eight of each kind, 64 KiB apart.
-/// Those of Versal (AM012, module ADMA) are where the first eight are.
+/// Where UG1087 has the channels' registers: eight ADMA, eight GDMA, 64 KiB apart.
+/// Versal's device tree has its eight at the first.
 const CHANNELS: [Range<u64>; 2] = [0xffa8_0000..0xffb0_0000, 0xfd50_0000..0xfd58_0000];
 
 impl Zdma {

@@ -184,10 +184,9 @@ fn eight_channels_at_once() {
 fn a_paused_list_goes_on_where_it_stopped() {
     let (emulator, faults) = (Emulator::new().with_adversary(), Faults::default());
     let zdma = channel(&emulator, &faults);
-    let mut lists = list(&emulator);
-    for _ in 0..20 {
+    for _ in 0..10 {
         faults.stall();
-        let transfer = start(&zdma, lists).unwrap();
+        let transfer = start(&zdma, list(&emulator)).unwrap();
         zdma.pause().unwrap();
         faults.resume();
         paused(&zdma);
@@ -195,10 +194,28 @@ fn a_paused_list_goes_on_where_it_stopped() {
         let Err(WaitError::Timeout { transfer, .. }) = result else { panic!("{result:?}") };
         assert!(zdma.is_paused());
         zdma.resume().unwrap();
-        lists = transfer.wait(LONG).unwrap();
-        assert!(!zdma.is_paused());
+        let lists = transfer.wait(LONG).unwrap();
         assert_eq!(arrived(&lists), 16 << 10);
     }
+}
+
+/// It may have read ahead that it is to pause, and pauses though it is not to.
+#[test]
+fn a_pause_that_ends_at_any_time_stops_nothing() {
+    let emulator = Emulator::new().with_adversary();
+    let zdma = channel(&emulator, &Faults::default());
+    let mut lists = list(&emulator);
+    let mut random = Random(1);
+    for _ in 0..100 {
+        zdma.pause().unwrap();
+        let transfer = start(&zdma, lists).unwrap();
+        for _ in 0..random.below(16) {
+            thread::yield_now();
+        }
+        zdma.resume().unwrap();
+        lists = transfer.wait(LONG).unwrap();
+    }
+    assert_eq!(arrived(&lists), 16 << 10);
 }
 
 #[test]
@@ -262,17 +279,21 @@ fn a_stalled_channel_times_out_and_keeps_what_cannot_be_stopped() {
     let lists = transfer.wait(LONG).unwrap();
     assert_eq!(arrived(&lists), 16 << 10);
 
+    // Memory that the channel may still read is not given free, nor reused.
+    let is_shared = |addr| emulator.bus().read(addr, &mut [0; 4]).is_ok();
+    let [first, second] = [(); 2].map(|()| table(&emulator, 4096));
+    let addrs = [&first, &second].map(|table| table.dma_addr().to_u64());
+    zdma.set_table(first).unwrap();
+    zdma.set_table(second).unwrap();
+    assert!(!is_shared(addrs[0]) && is_shared(addrs[1]), "its table is another one now");
     faults.stall();
     zdma.set_patience(SHORT);
     drop(start(&zdma, lists).unwrap());
     assert!(zdma.interrupts().is_err(), "an engine that could be running is free");
     let refused = zdma.set_table(table(&emulator, 4096)).unwrap_err();
     assert!(matches!(refused.error, StartError::Busy(Busy)), "its table was taken away");
-    faults.resume();
-    thread::sleep(SHORT);
-    assert_eq!(emulator.violations(), [], "it lost its buffers, or its table");
     drop(zdma);
-    assert_eq!(emulator.violations(), []);
+    assert!(is_shared(addrs[1]), "its table is free");
 }
 
 #[test]

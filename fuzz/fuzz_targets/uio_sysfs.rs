@@ -55,13 +55,16 @@ static ROOTS: LazyLock<Roots> = LazyLock::new(|| {
     Roots { sys, dev: "/dev".into() }
 });
 
-fuzz_target!(|input: Vec<(u8, Vec<u8>)>| {
+fuzz_target!(|input: &[u8]| {
     let path = |file: &str| ROOTS.sys.join(file);
     for file in FILES {
         let _ = fs::remove_file(path(file));
     }
-    for (file, text) in &input {
-        fs::write(path(FILES[usize::from(*file) % FILES.len()]), text).expect("a file");
+    // A file is a letter and its text, up to a byte that no text has.
+    for file in input.split(|&byte| byte == 0xff) {
+        let Some((&letter, text)) = file.split_first() else { continue };
+        let name = FILES[usize::from(letter.wrapping_sub(b'a')) % FILES.len()];
+        fs::write(path(name), text).expect("a file");
     }
     let text = |file: String| sysfs::line(&path(&file)).ok();
     let number = |file: String| text(file).as_deref().and_then(sysfs::parse);

@@ -32,7 +32,8 @@ static int udb_open_user(struct udb_buffer *buf)
 	udb_leave(buf);
 	if (ret)
 		goto out;
-	if (buf->zero_between_users && buf->used && !buf->files)
+	/* A kernel mapping is of a user, and stays. */
+	if (buf->zero_between_users && buf->used && !buf->files && !READ_ONCE(buf->vaddr))
 		ret = udb_memory_zero(buf);
 	if (ret) {
 		udb_user_put(buf, NULL);

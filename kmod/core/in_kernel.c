@@ -112,7 +112,7 @@ static int udb_map_for_kernel(struct udb_buffer *buf)
 	ret = udb_user_get(buf);
 	if (ret)
 		goto out;
-	buf->vaddr = udb_memory_vmap(&buf->memory, 0, buf->memory.size);
+	WRITE_ONCE(buf->vaddr, udb_memory_vmap(&buf->memory, 0, buf->memory.size));
 	if (!buf->vaddr) {
 		udb_user_put(buf, NULL);
 		ret = -ENOMEM;

@@ -133,19 +133,18 @@ err_free:
 	return ERR_PTR(ret);
 }
 
-/* With udb_made_mutex held. */
+/*
+ * Out of the list, so before its address can be another device's. Without
+ * udb_made_mutex: the removal may wait for who has pinned pages.
+ */
 static void udb_made_free(struct udb_made *made)
 {
-	struct platform_device *pdev = made->pdev;
-
-	platform_device_del(pdev);
-	/* Before its address can be another device's. */
-	udb_made_forget(made);
-	platform_device_put(pdev);
+	platform_device_del(made->pdev);
+	platform_device_put(made->pdev);
 	kfree(made);
 }
 
-/* -EBUSY while it is in use, by more than the kernel's own mapping. */
+/* -EBUSY while it is in use, by more than the kernel's own mapping; else forgotten. */
 static int udb_made_retire(struct udb_made *made)
 {
 	struct device *dev = &made->pdev->dev;
@@ -158,6 +157,8 @@ static int udb_made_retire(struct udb_made *made)
 	if (buf)
 		ret = udb_buffer_close(buf);
 	device_unlock(dev);
+	if (!ret)
+		udb_made_forget(made);
 	return ret;
 }
 
@@ -180,11 +181,11 @@ int udb_made_delete(const char *name)
 		if (!made->by_manager || !udb_made_has_name(made, name))
 			continue;
 		ret = udb_made_retire(made);
-		if (!ret)
-			udb_made_free(made);
 		break;
 	}
 	mutex_unlock(&udb_made_mutex);
+	if (!ret)
+		udb_made_free(made);
 	return ret;
 }
 
@@ -196,12 +197,11 @@ int udb_made_remove(struct device *dev)
 
 	mutex_lock(&udb_made_mutex);
 	made = udb_made_find(dev);
-	if (made && !made->by_manager) {
+	if (made && !made->by_manager)
 		ret = udb_made_retire(made);
-		if (!ret)
-			udb_made_free(made);
-	}
 	mutex_unlock(&udb_made_mutex);
+	if (!ret)
+		udb_made_free(made);
 	return ret;
 }
 
@@ -209,10 +209,11 @@ void udb_made_remove_all(void)
 {
 	struct udb_made *made, *next;
 
-	mutex_lock(&udb_made_mutex);
-	list_for_each_entry_safe(made, next, &udb_made_all, link)
+	/* Nobody else is left. */
+	list_for_each_entry_safe(made, next, &udb_made_all, link) {
+		udb_made_forget(made);
 		udb_made_free(made);
-	mutex_unlock(&udb_made_mutex);
+	}
 }
 
 /* What the manager made, a line each, to be freed with kvfree(); or NULL. */

@@ -7,6 +7,7 @@
 #include <linux/device.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
+#include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/of_reserved_mem.h>
 #include <linux/scatterlist.h>
@@ -83,8 +84,8 @@ void udb_memory_unmap(const struct udb_memory *mem, size_t offset, void *start)
 		udb_kunmap(start - offset_in_page(offset));
 }
 
-/* For the CPU and the device. */
-int udb_memory_zero(struct udb_buffer *buf)
+/* All of it, in pieces. For what may take long: between two, others come in. */
+int udb_memory_walk(struct udb_buffer *buf, void (*visit)(void *start, size_t len))
 {
 	size_t offset, len;
 
@@ -96,13 +97,28 @@ int udb_memory_zero(struct udb_buffer *buf)
 			return ret;
 		start = udb_memory_map(&buf->memory, offset, &len);
 		len = min_t(size_t, len, SZ_4M);
-		memset(start, 0, len);
+		visit(start, len);
 		udb_memory_unmap(&buf->memory, offset, start);
 		udb_leave(buf);
 		cond_resched();
 		if (fatal_signal_pending(current))
 			return -EINTR;
 	}
+	return 0;
+}
+
+static void udb_zero_piece(void *start, size_t len)
+{
+	memset(start, 0, len);
+}
+
+/* For the CPU and the device. */
+int udb_memory_zero(struct udb_buffer *buf)
+{
+	int ret = udb_memory_walk(buf, udb_zero_piece);
+
+	if (ret)
+		return ret;
 	/* The zeros are in the cache, which mappings without it have to know. */
 	WRITE_ONCE(buf->cache_emptied, false);
 	return udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
@@ -209,10 +225,18 @@ static int udb_alloc_block(struct device *dev, struct udb_memory *mem)
 	return ret;
 }
 
+/* Does an IOMMU translate its addresses? It may also pass them through. */
+static bool udb_translated(struct device *dev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+
+	return device_iommu_mapped(dev) && (!domain || domain->type != IOMMU_DOMAIN_IDENTITY);
+}
+
 /* Pages of the page allocator's, from a zone that the device reaches. */
 static int udb_alloc_pages_of(struct device *dev, struct udb_memory *mem, gfp_t zone)
 {
-	bool direct = !device_iommu_mapped(dev);
+	bool direct = !udb_translated(dev);
 	phys_addr_t start;
 	int ret = -ENOMEM;
 	void *pages;
@@ -293,7 +317,7 @@ static int udb_alloc_cached(struct udb_buffer *buf, const struct udb_region *reg
 	struct udb_memory *mem = &buf->memory;
 	struct device *dev = buf->dev;
 	/* A parent's segments are limited, which a large allocation exceeds. */
-	bool scatter = device_iommu_mapped(dev);
+	bool scatter = udb_translated(dev);
 	int ret = -ENOMEM;
 
 	/* What can never be had is not asked for: the allocators would warn. */

@@ -9,7 +9,6 @@
 #include <linux/huge_mm.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
-#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -279,28 +278,6 @@ static bool udb_can_map_uncached(struct udb_buffer *buf)
 	return !buf->coherent || buf->memory.uncached || IS_ENABLED(CONFIG_ARM64);
 }
 
-static int udb_empty_lines_of(struct udb_buffer *buf)
-{
-	size_t offset, len;
-
-	for (offset = 0; offset < buf->memory.size; offset += len) {
-		int ret = udb_enter(buf);
-		void *start;
-
-		if (ret)
-			return ret;
-		start = udb_memory_map(&buf->memory, offset, &len);
-		len = min_t(size_t, len, SZ_4M);
-		udb_empty_lines(start, len);
-		udb_memory_unmap(&buf->memory, offset, start);
-		udb_leave(buf);
-		cond_resched();
-		if (fatal_signal_pending(current))
-			return -EINTR;
-	}
-	return 0;
-}
-
 /*
  * Once: what lies in the cache would be missed by the new mapping, or hide
  * later what is written through it.
@@ -315,7 +292,7 @@ static int udb_empty_cache(struct udb_file *user)
 		return 0;
 	/* Loses nothing of what others write meanwhile, so their claims do not matter. */
 	if (IS_ENABLED(CONFIG_ARM64)) {
-		ret = udb_empty_lines_of(buf);
+		ret = udb_memory_walk(buf, udb_empty_lines);
 	} else {
 		ret = udb_sync_memory(buf, user, 0, size, DMA_BIDIRECTIONAL, true);
 		ret = ret ?: udb_sync_memory(buf, user, 0, size, DMA_FROM_DEVICE, false);

@@ -261,6 +261,7 @@ void udb_parent_exit(void);
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
 void udb_memory_free(struct udb_buffer *buf);
+int udb_memory_walk(struct udb_buffer *buf, void (*visit)(void *start, size_t len));
 int udb_memory_zero(struct udb_buffer *buf);
 int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);

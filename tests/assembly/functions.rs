@@ -23,7 +23,7 @@ pub unsafe fn looked_at_take(buffer: Buffer<DeviceOwned>) -> Taken {
 }
 
 #[unsafe(no_mangle)]
-pub fn looked_at_give_all(
+pub fn looked_at_all_given(
     buffers: Vec<Buffer>,
 ) -> Result<Vec<Buffer<DeviceOwned>>, Handoff<Vec<Buffer>>> {
     buffers.into_device()
@@ -32,7 +32,7 @@ pub fn looked_at_give_all(
 /// # Safety
 /// No device accesses the buffers.
 #[unsafe(no_mangle)]
-pub unsafe fn looked_at_take_all(
+pub unsafe fn looked_at_all_taken(
     buffers: Vec<Buffer<DeviceOwned>>,
 ) -> Result<Vec<Buffer>, Handoff<Vec<Buffer<DeviceOwned>>>> {
     // SAFETY: the caller's.

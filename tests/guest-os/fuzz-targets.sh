@@ -26,7 +26,7 @@ build_fuzz_targets() {
 fuzz_target() {
     local found status=0
     found=$(mktemp -d)
-    "$fuzz_target_dir/x86_64-unknown-linux-gnu/release/$1" -max_total_time="$2" -timeout=10 \
+    RUST_BACKTRACE=0 "$fuzz_target_dir/x86_64-unknown-linux-gnu/release/$1" -max_total_time="$2" -timeout=10 \
         -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/" \
         "$found" "fuzz/seeds/$1" >"$found.log" 2>&1 || status=$?
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")

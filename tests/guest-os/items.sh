@@ -35,6 +35,11 @@ modules() {
         "$here/in-root" "$root" "$here/make-modules" "$2" "$kernel" "${sources[@]}"
 }
 
+vfio() { # RELEASE ARCHITECTURE
+    "$here/cached" "vfio-$1-$2" tests/guest-os/{make-vfio,architecture.sh} -- \
+        "$here/in-root" "$(root "$1")" "$here/make-vfio" "$2"
+}
+
 schema() {
     "$here/cached" schema tests/guest-os/make-schema -- "$here/make-schema"
 }

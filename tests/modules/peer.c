@@ -191,6 +191,16 @@ static int peer_search(const char *name, int id)
 	return dev == peer_buffer ? 0 : -EXDEV;
 }
 
+static int peer_find(const char *name)
+{
+	struct device *dev = u_dma_buf_device_search(name, -1);
+
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	peer_buffer = dev;
+	return 0;
+}
+
 static int peer_run(const char *text, const struct kernel_param *param)
 {
 	unsigned long long a, b;
@@ -213,6 +223,8 @@ static int peer_run(const char *text, const struct kernel_param *param)
 		return peer_create(name, a, n);
 	if (sscanf(text, "search %63s %d", name, &n) == 2)
 		return peer_search(name, n);
+	if (sscanf(text, "find %63s", name) == 1)
+		return peer_find(name);
 	if (sysfs_streq(text, "getmap"))
 		return peer_getmap();
 	if (sscanf(text, "sync %d %d %llu %llu", &m, &n, &a, &b) == 4)

@@ -20,6 +20,7 @@ use crate::abi::{
 /// argument: a sync changes what the CPU sees in the mapped buffer, so the
 /// compiler must not carry loads of it over the call. rustix's `Setter` would
 /// promise it that nothing changes.
+#[inline]
 fn call<const OPCODE: Opcode, T: Copy>(fd: BorrowedFd<'_>, mut argument: T) -> Result<T> {
     // SAFETY: each caller below pairs an opcode with the type that it was made
     // from, of which any bytes are a value.
@@ -160,6 +161,7 @@ pub fn export(fd: BorrowedFd<'_>, flags: OFlags, offset: u64, size: u64) -> Resu
 /// `INVAL`: an unknown command or direction, more than [`abi::SYNC_BATCH_MAX`]
 /// ranges, or one that is not inside the buffer. `BUSY`: another file has
 /// claimed one of them. `NOTTY`: a driver without batches.
+#[inline]
 pub fn sync_batch(fd: BorrowedFd<'_>, ranges: &[SyncRange]) -> Result<()> {
     let count = u32::try_from(ranges.len()).map_err(|_| Errno::INVAL)?;
     let address = ranges.as_ptr().expose_provenance();
@@ -181,6 +183,7 @@ pub fn set_map_mode(fd: BorrowedFd<'_>, mode: u64) -> Result<()> {
 ///
 /// # Errors
 /// `INVAL`: the range is not inside the buffer.
+#[inline]
 pub fn sync_value_for_device(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
     call::<{ abi::SET_SYNC_FOR_DEVICE }, _>(fd, value).map(drop)
 }
@@ -189,6 +192,7 @@ pub fn sync_value_for_device(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
 ///
 /// # Errors
 /// `INVAL`: the range is not inside the buffer.
+#[inline]
 pub fn sync_value_for_cpu(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
     call::<{ abi::SET_SYNC_FOR_CPU }, _>(fd, value).map(drop)
 }
@@ -198,6 +202,7 @@ pub fn sync_value_for_cpu(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
 ///
 /// # Errors
 /// `INVAL`: the range is not inside the buffer.
+#[inline]
 pub fn sync_for_device(
     fd: BorrowedFd<'_>,
     direction: Direction,
@@ -215,6 +220,7 @@ pub fn sync_for_device(
 ///
 /// # Errors
 /// `INVAL`: the range is not inside the buffer.
+#[inline]
 pub fn sync_for_cpu(
     fd: BorrowedFd<'_>,
     direction: Direction,
@@ -229,11 +235,12 @@ pub fn sync_for_cpu(
 
 /// The sync value of a range that has one: a third of the argument, and the stored
 /// range stays as it is.
+#[inline]
 fn sync_value(direction: Direction, offset: u64, size: u64) -> Option<u64> {
     let is_small = offset <= u64::from(u32::MAX) && size <= u64::from(u32::MAX);
     // A value without a size would be the stored range.
     let has_value = is_small && size != 0 && size % 16 == 0;
-    has_value.then(|| offset << 32 | size | (direction as u64) << 2 | 1)
+    has_value.then_some(offset << 32 | size | (direction as u64) << 2 | 1)
 }
 
 fn set_sync(

@@ -86,9 +86,8 @@ impl LentPage {
             .checked_next_multiple_of(rustix::param::page_size() as u64)
             .ok_or(rustix::io::Errno::INVAL)?;
         // The kernel rounds the length up to its page.
-        let map = MmapOptions::new().offset(offset).len(size_of::<Lent>()).map_raw(&fd)?;
-        map.advise(Advice::DontFork)?;
-        Ok(Self(map))
+        // The module, the only one with such a page, lets no child inherit it.
+        Ok(Self(MmapOptions::new().offset(offset).len(size_of::<Lent>()).map_raw(&fd)?))
     }
 
     /// The counts.

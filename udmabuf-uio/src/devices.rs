@@ -149,7 +149,8 @@ pub(crate) fn list(roots: &Roots) -> Result<Vec<UioDevice>, Error> {
 pub(crate) fn describe(roots: &Roots, dir: PathBuf) -> Option<UioDevice> {
     let name = sysfs::line(&dir.join("name")).ok()?;
     let number = |dir: &Path, attribute| sysfs::number(&dir.join(attribute)).ok();
-    let maps = sysfs::numbered(&dir.join("maps"), "map").into_iter().filter_map(|(map, dir)| {
+    let numbered = |kind, prefix| sysfs::numbered(&dir.join(kind), prefix).ok();
+    let maps = numbered("maps", "map")?.into_iter().filter_map(|(map, dir)| {
         Some(Map {
             number: map,
             name: sysfs::line(&dir.join("name")).unwrap_or_default(),
@@ -158,7 +159,7 @@ pub(crate) fn describe(roots: &Roots, dir: PathBuf) -> Option<UioDevice> {
             size: number(&dir, "size")?,
         })
     });
-    let ports = sysfs::numbered(&dir.join("portio"), "port").into_iter().filter_map(|(_, dir)| {
+    let ports = numbered("portio", "port")?.into_iter().filter_map(|(_, dir)| {
         Some(Port { start: number(&dir, "start")?, size: number(&dir, "size")? })
     });
     let parent = dir.join("device");

@@ -44,7 +44,7 @@ use std::{
 pub use faults::Faults;
 pub(crate) use line::Line;
 
-use crate::{Block, Error, Interrupt, Io, Registers, Word, registers::sealed::InBlock};
+use crate::{Block, BusMaster, Error, Interrupt, Io, Registers, Word, registers::sealed::InBlock};
 
 /// A model of a device.
 ///
@@ -63,6 +63,13 @@ pub trait Device: Send + 'static {
 
     /// The level of the interrupt line.
     fn interrupt(&self) -> bool;
+
+    /// The driver lets a PCI device access memory, or forbids it, as
+    /// [`BusMaster`] does. A device that may not goes on, but what it reads and
+    /// writes reaches no memory.
+    fn set_bus_master(&mut self, allowed: bool) {
+        let _ = allowed;
+    }
 
     /// Whether the device is there: once it says no, it is unplugged for good,
     /// and waiting for its interrupt is [`Error::Removed`]. Its registers read
@@ -125,7 +132,7 @@ pub struct Emulated {
     thread: Option<JoinHandle<()>>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     line: Arc<Line>,
@@ -175,21 +182,65 @@ impl Shared {
 
     /// After the device did something.
     fn update(&self, state: &State) {
-        match state.device.is_present() {
-            true => self.line.set(state.device.interrupt()),
+        match state.device.is_present() && !self.faults.is_unplugged() {
+            true => self.line.set(state.device.interrupt() || self.faults.holds_interrupt()),
             false => self.line.set_gone(),
         }
     }
 
-    /// The device's thread looks again whether there is something to do.
-    fn wake(&self) {
+    /// After a fault began or ended: the device's thread looks again whether there
+    /// is something to do.
+    fn look(&self) {
         // Not between its look and its sleep.
-        let _state = self.lock();
+        let state = self.lock();
+        self.update(&state);
         self.wake.notify_one();
+    }
+
+    pub(crate) fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {
+        self.access(|device| device.set_bus_master(allowed))
+            .ok_or_else(|| Error::Removed { device: "emulated device".into() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Block> Registers<K, Emulated> {
+    /// Whether the device may access memory, as [`Pci::bus_master`](crate::Pci::bus_master)
+    /// of a real one: not, until [`BusMaster::allow`] says so. Its model is told
+    /// by [`Device::set_bus_master`].
+    ///
+    /// ```
+    /// # use udmabuf_uio::emulator::{Device, emulate};
+    /// #[derive(Default)]
+    /// struct Engine { may_access_memory: bool }
+    ///
+    /// impl Device for Engine {
+    ///     fn read(&mut self, _offset: usize) -> u64 { self.may_access_memory.into() }
+    ///     fn write(&mut self, _offset: usize, _value: u64) {}
+    ///     fn step(&mut self) -> bool { false }
+    ///     fn interrupt(&self) -> bool { false }
+    ///     fn set_bus_master(&mut self, allowed: bool) { self.may_access_memory = allowed; }
+    /// }
+    ///
+    /// udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STATE: ReadOnly<u32> } }
+    ///
+    /// let (registers, _interrupt) = emulate::<Regs>(Engine::default())?;
+    /// let bus_master = registers.bus_master()?;
+    /// // SAFETY: the engine is idle.
+    /// unsafe { bus_master.allow()? };
+    /// assert_eq!(registers.read(Regs::STATE), 1);
+    /// drop(bus_master);
+    /// assert_eq!(registers.read(Regs::STATE), 0);
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Removed`]
+    pub fn bus_master(&self) -> Result<BusMaster, Error> {
+        BusMaster::emulated(self.io().shared.clone())
     }
 }
 

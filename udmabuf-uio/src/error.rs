@@ -46,6 +46,16 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// The device, or the kernel driver that it is bound to, does not have it.
+    #[error("{device} has no {wanted}: {cure}")]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        wanted: String,
+        /// Why not, and what would help.
+        cure: String,
+    },
     /// A signal was caught during the wait. Nothing is lost: wait again, or do
     /// what the signal asks for.
     #[error("a signal was caught while waiting for the interrupt of {device}")]
@@ -80,5 +90,13 @@ impl Error {
     ) -> impl FnOnce(io::Error) -> Self {
         let (device, operation) = (device.into(), operation.into());
         move |source| Self::Os { operation, device, source }
+    }
+
+    pub(crate) fn no_reset(device: &str) -> Self {
+        Self::Unsupported {
+            device: device.into(),
+            wanted: "reset that reaches no other device".into(),
+            cure: "stop it by its own registers".into(),
+        }
     }
 }

@@ -323,6 +323,56 @@ fn what_is_on_the_bus_is_in_the_error() {
 }
 
 #[test]
+fn a_function_of_which_sysfs_says_too_little_is_not_there() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    fs::remove_file(config.with_file_name("resource")).unwrap();
+    let error = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+}
+
+#[test]
+fn a_device_that_cannot_be_locked_is_not_opened() {
+    let fake = Fake::new();
+    fake.uio(0, "dma");
+    fake.write("sys/class/uio/uio0/device", "what is no directory cannot be listed");
+    let error = fake.open(By::Name("dma")).unwrap_err();
+    assert!(matches!(error, Error::Os { .. }), "{error}");
+}
+
+#[test]
+fn what_a_device_or_its_kernel_driver_lacks_is_named() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
+    let error = pci.reset().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    let reset = config.with_file_name("reset");
+    fs::write(&reset, "").unwrap();
+    pci.reset().unwrap();
+    assert_eq!(fs::read(reset).unwrap(), b"1");
+    let error = pci.into_message_interrupt().unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(error.to_string().contains("bind the device to vfio-pci"), "{error}");
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_removed() {
+    let fake = Fake::new();
+    let config = fake.pci("uio_pci_generic", MEMORY);
+    let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
+    let bus_master = pci.bus_master().unwrap();
+    fake.write("dev/uio9", ""); // no interrupt
+    let mut interrupt = pci.into_interrupt().unwrap();
+    let mut armed = interrupt.arm().unwrap();
+    assert_eq!(armed.try_wait().unwrap(), 0);
+    fs::write(&config, [0xff; 64]).unwrap();
+    for error in [bus_master.forbid().unwrap_err(), armed.try_wait().unwrap_err()] {
+        assert!(matches!(error, Error::Removed { .. }), "{error}");
+    }
+}
+
+#[test]
 fn registers_of_a_removed_device_read_as_all_ones() {
     let fake = Fake::new();
     let config = fake.pci("uio_pci_generic", MEMORY);

@@ -23,12 +23,13 @@ use crate::{
 pub(crate) struct Handle {
     /// As in error messages: `uio0 (dma)`.
     pub(crate) label: String,
-    /// Dropped before the lock: closing it can act on the device.
+    /// Of UIO or VFIO. Dropped before the rest: closing it can act on the device.
     pub(crate) uio: File,
-    /// `/sys/class/uio/uioN`
+    /// `/sys/class/uio/uioN`, or of VFIO the PCI device's.
     dir: PathBuf,
     maps: Mutex<Vec<Weak<MmapRaw>>>,
-    _pci_lock: Option<File>,
+    /// What keeps others off it: a lock, or VFIO's group and container.
+    _keeps: Vec<File>,
 }
 
 impl Handle {
@@ -38,15 +39,21 @@ impl Handle {
         // its bus mastering off, though another driver may be at work. So that
         // one is locked before it is opened, by a file that root alone can
         // open, as the device itself.
-        let pci_lock = match first_resource(&dir.join("device")) {
-            Some(resource) => Some(locked(&label, open_file(&label, resource)?)?),
-            None => None,
+        let resource = first_resource(&dir.join("device"))
+            .map_err(Error::os(&label, "listing what the device has"))?;
+        let pci_lock = match resource {
+            Some(resource) => vec![locked(&label, open_file(&label, resource)?)?],
+            None => Vec::new(),
         };
         let uio = locked(&label, open_file(&label, roots.dev.join(&device.file))?)?;
         // Whether it has fired is asked by reading.
         rustix::fs::fcntl_setfl(&uio, OFlags::NONBLOCK)
             .map_err(|errno| Error::os(&label, "fcntl F_SETFL")(errno.into()))?;
-        Ok(Self { label, uio, dir, maps: Mutex::default(), _pci_lock: pci_lock })
+        Ok(Self::of(label, uio, dir, pci_lock))
+    }
+
+    pub(crate) fn of(label: String, uio: File, dir: PathBuf, keeps: Vec<File>) -> Self {
+        Self { label, uio, dir, maps: Mutex::default(), _keeps: keeps }
     }
 
     /// The kernel's count of the device's interrupts, which wraps.
@@ -87,8 +94,9 @@ impl Handle {
 }
 
 /// A PCI device's first base address register.
-fn first_resource(device: &Path) -> Option<PathBuf> {
-    sysfs::numbered(device, "resource").into_iter().next().map(|(_, path)| path)
+fn first_resource(device: &Path) -> io::Result<Option<PathBuf>> {
+    let resources = sysfs::numbered(device, "resource")?;
+    Ok(resources.into_iter().next().map(|(_, path)| path))
 }
 
 /// The file, with the lock that goes with its last user.

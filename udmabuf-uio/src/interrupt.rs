@@ -15,7 +15,7 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use crate::{Error, emulator::Line, handle::Handle, pci::Config};
+use crate::{Error, emulator::Line, handle::Handle, pci::Config, vfio::VfioLine};
 
 /// A device's interrupt, masked unless somebody waits for it.
 ///
@@ -74,6 +74,7 @@ enum Source {
         /// The kernel's count of interrupts, as last seen.
         seen: u32,
     },
+    Vfio(VfioLine),
     Emulated(Arc<Line>),
 }
 
@@ -88,6 +89,12 @@ impl Interrupt {
             }
             _ => interrupt.error(error),
         })?;
+        Ok(interrupt)
+    }
+
+    pub(crate) fn vfio(line: VfioLine) -> Result<Self, Error> {
+        let mut interrupt = Self::from_source(Source::Vfio(line));
+        interrupt.pass_over().map_err(|error| interrupt.error(error))?;
         Ok(interrupt)
     }
 
@@ -121,7 +128,8 @@ impl Interrupt {
     }
 
     /// Unmasks the interrupt, for as long as the guard lives. If the device asks
-    /// for it already, it fires at once.
+    /// for it already, it fires at once. That nothing answers any more, the wait
+    /// finds out, before it sleeps.
     ///
     /// # Errors
     /// [`Error::Removed`]
@@ -137,10 +145,12 @@ impl Interrupt {
         self.missed
     }
 
+    #[inline]
     fn set_masked(&self, masked: bool) -> Result<(), Error> {
         self.try_set_masked(masked).map_err(|error| self.error(error))
     }
 
+    #[inline]
     fn try_set_masked(&self, masked: bool) -> io::Result<()> {
         match &self.source {
             Source::Kernel { pci: Some(config), .. } => config.set_intx_disable(masked),
@@ -151,6 +161,7 @@ impl Interrupt {
                     result => result,
                 }
             }
+            Source::Vfio(line) => line.set_masked(masked),
             Source::Emulated(line) => line.set_masked(masked).map_err(Into::into),
         }
     }
@@ -179,12 +190,14 @@ impl Interrupt {
     }
 
     /// How often it fired since the last call.
+    #[inline]
     fn count(&mut self) -> Result<u32, Error> {
         let count = self.try_count().map_err(|error| self.error(error))?;
         self.missed += u64::from(count.saturating_sub(1));
         Ok(count)
     }
 
+    #[inline]
     fn try_count(&mut self) -> io::Result<u32> {
         let counted = match &mut self.source {
             Source::Kernel { handle, seen, .. } => {
@@ -194,6 +207,7 @@ impl Interrupt {
                     count.wrapping_sub(std::mem::replace(seen, count))
                 })
             }
+            Source::Vfio(line) => line.take(),
             Source::Emulated(line) => line.take(),
         };
         match counted {
@@ -205,20 +219,27 @@ impl Interrupt {
     fn fd(&self) -> BorrowedFd<'_> {
         match &self.source {
             Source::Kernel { handle, .. } => handle.uio.as_fd(),
+            Source::Vfio(line) => line.as_fd(),
             Source::Emulated(line) => line.as_fd(),
         }
     }
 
+    #[cold]
     fn error(&self, error: io::Error) -> Error {
         let device = match &self.source {
-            Source::Kernel { handle, .. } => handle.label.clone(),
+            Source::Kernel { handle, .. } | Source::Vfio(VfioLine { handle, .. }) => {
+                handle.label.clone()
+            }
             Source::Emulated(_) => "emulated device".to_owned(),
         };
         match (Errno::from_io_error(&error), &self.source) {
             (Some(Errno::INTR), _) => Error::Interrupted { device },
             (Some(Errno::NODEV), Source::Emulated(_)) => Error::Removed { device },
             // Of its sysfs files; UIO has other errors, as have its drivers.
-            (Some(Errno::NODEV), Source::Kernel { handle, .. }) => handle.removed(),
+            (
+                Some(Errno::NODEV),
+                Source::Kernel { handle, .. } | Source::Vfio(VfioLine { handle, .. }),
+            ) => handle.removed(),
             (_, Source::Kernel { handle, .. }) if self.is_hung_up() => handle.removed(),
             _ => Error::os(device, "waiting for the interrupt")(error),
         }
@@ -269,6 +290,7 @@ impl Armed<'_> {
     ///
     /// # Errors
     /// As [`Interrupt::wait`].
+    #[inline]
     pub fn try_wait(&mut self) -> Result<u32, Error> {
         let count = self.interrupt.count()?;
         self.fired |= count > 0;

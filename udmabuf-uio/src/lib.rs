@@ -28,7 +28,7 @@
 //! | for | see |
 //! |---|---|
 //! | finding the device: by name, address, device-tree node | [`Uio::open`], [`By`], [`Uio::list`] |
-//! | the same for PCI, and letting it access memory | [`Pci`], [`BusMaster`] |
+//! | the same for PCI, bound to `uio_pci_generic` or `vfio-pci`; letting it access memory | [`Pci`], [`BusMaster`] |
 //! | declaring registers, arrays of them, inner blocks | [`block!`] |
 //! | bit fields with names | [`bits!`] |
 //! | accessing them; doorbells and status reads with their barriers | [`Registers`] |
@@ -39,17 +39,24 @@
 //! `Interrupt::watch`, which wakes who awaits a transfer.
 //!
 //! # One driver for one device
-//! An open device is locked (`flock` on its files, of PCI devices too), until
+//! An open device is locked (`flock` on its files, of PCI devices too; of `vfio-pci`
+//! by the kernel), until
 //! its registers, its interrupt and its bus-master guard are dropped. Another
 //! program that uses this crate is told [`Error::Busy`]; one that does not is
 //! not kept out.
 //!
 //! # A device that goes away
 //! A wait, or whatever asks the kernel, then fails with [`Error::Removed`]. From
-//! then on the registers read as all ones, or as what was written since. Before
-//! it, a register of a PCI device that is out already is SIGBUS: the kernel has
-//! taken the mapping away, and only a system call tells. So a driver of a card
-//! that can be pulled waits for interrupts rather than polls.
+//! then on the registers read as all ones, or as what was written since. What they
+//! read as before that:
+//!
+//! | a PCI card that is out | its registers |
+//! |---|---|
+//! | the kernel does not know yet | read as all ones; writes go nowhere; no interrupt comes. The next wait says [`Error::Removed`], and so does [`BusMaster`] |
+//! | the kernel has taken the mapping away | are SIGBUS, which ends the program |
+//!
+//! So a driver of a card that can be pulled waits for interrupts, with a deadline,
+//! rather than polls: a wait that is under way ends before the mapping goes.
 //!
 //! # Why registers are constants
 //! A block could be a struct of volatile fields, mapped by a reference, as the
@@ -74,6 +81,7 @@ mod register;
 mod registers;
 mod sysfs;
 mod uio;
+mod vfio;
 
 pub use devices::{By, Map, Port, UioDevice};
 pub use error::Error;

@@ -1,25 +1,38 @@
-//! A PCI device, through `uio_pci_generic` and sysfs.
+//! A PCI device, through `uio_pci_generic` and sysfs, or through `vfio-pci`.
 #![allow(unsafe_code, reason = "declares the promise by which registers are created")]
 
 mod bus;
 mod config;
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 pub use bus::{Bar, PciDevice};
 pub use config::BusMaster;
 
 use crate::{
     Block, Error, Interrupt, Mmio, Registers, Uio, devices,
-    handle::open_file,
+    handle::{Handle, open_file},
     sysfs::{self, Roots},
+    vfio::{self, Irq, Vfio, VfioLine},
 };
 pub(crate) use config::Config;
 
 /// The kernel driver, and the name of its UIO devices.
 pub(crate) const GENERIC: &str = "uio_pci_generic";
 
-/// A PCI function bound to `uio_pci_generic`, which no other [`Pci`] has open.
+/// A PCI function bound to `uio_pci_generic` or `vfio-pci`, which no other [`Pci`]
+/// has open.
+///
+/// | bound to | interrupts | memory that it can access |
+/// |---|---|---|
+/// | `uio_pci_generic` | INTx | all, or behind an IOMMU what the kernel maps for it: buffers that were made for this device |
+/// | `vfio-pci` without an IOMMU | INTx, messages | all |
+/// | `vfio-pci` behind an IOMMU | INTx, messages | none: [`bus_master`](Self::bus_master) is refused |
+///
+/// Without an IOMMU, `vfio-pci` wants a kernel with `CONFIG_VFIO_NOIOMMU` and
+/// `enable_unsafe_noiommu_mode` of module `vfio`. Behind one, a driver would have to
+/// map each buffer at an address of its own choice; this crate knows no buffers and
+/// does not.
 ///
 /// When the last is dropped of this, its [`BusMaster`] and its [`Interrupt`],
 /// the command register is again as it was found, but for bus mastering, which
@@ -27,8 +40,9 @@ pub(crate) const GENERIC: &str = "uio_pci_generic";
 #[derive(Debug)]
 pub struct Pci {
     device: PciDevice,
-    uio: Uio,
+    handle: Arc<Handle>,
     config: Arc<Config>,
+    vfio: Option<Vfio>,
 }
 
 impl Pci {
@@ -36,8 +50,8 @@ impl Pci {
     /// in use.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is none, or none is bound to
-    /// `uio_pci_generic`; [`Error::Busy`], [`Error::PermissionDenied`].
+    /// [`Error::NotFound`] if there is none, or none is bound to one of the two
+    /// drivers; [`Error::Busy`], [`Error::PermissionDenied`].
     pub fn open(vendor: u16, device: u16) -> Result<Self, Error> {
         let wanted = format!("{vendor:04x}:{device:04x}");
         Self::open_in(&Roots::system(), &wanted, |it| it.vendor == vendor && it.device == device)
@@ -85,8 +99,14 @@ impl Pci {
     }
 
     fn open_device(roots: &Roots, device: PciDevice) -> Result<Self, Error> {
+        if device.driver.as_deref() == Some(vfio::DRIVER) {
+            let vfio = Vfio::open(roots, &device)?;
+            let config = Arc::new(Config::of_vfio(&vfio)?);
+            return Ok(Self { device, handle: vfio.handle().clone(), config, vfio: Some(vfio) });
+        }
         let bound = device.driver.as_deref() == Some(GENERIC);
         let uio = sysfs::numbered(&device.dir.join("uio"), "uio")
+            .map_err(Error::os(&device.address, "listing its UIO devices"))?
             .into_iter()
             .find(|_| bound)
             .and_then(|(number, _)| {
@@ -104,8 +124,9 @@ impl Pci {
             });
         };
         let uio = Uio::open_device(roots, uio)?;
-        let config = Arc::new(Config::open(&device.dir, uio.handle().clone())?);
-        Ok(Self { device, uio, config })
+        let handle = uio.handle().clone();
+        let config = Arc::new(Config::open(&device.dir, handle.clone())?);
+        Ok(Self { device, handle, config, vfio: None })
     }
 
     /// What the kernel says of it.
@@ -142,27 +163,96 @@ impl Pci {
         if bar.size < K::SIZE as u64 {
             return Err(missing(format!("it has {:#x} bytes", bar.size)));
         }
+        let failed = || self.handle.error(format!("mmap of BAR {}", bar.number));
+        if let Some(vfio) = &self.vfio {
+            let region = vfio.bar(bar.number).map_err(failed())?;
+            if !region.can_be_mapped || region.size < K::SIZE as u64 {
+                return Err(missing("vfio-pci maps only memory that has its pages alone".into()));
+            }
+            return Mmio::map::<K>(&self.handle.uio, region.offset, 0, &self.handle)
+                .map_err(failed());
+        }
         let file = self.device.dir.join(format!("resource{}", bar.number));
         let file = open_file(&self.device.address, file)?;
         let offset = bar.offset_in_page(rustix::param::page_size());
-        Mmio::map::<K>(&file, 0, offset, self.uio.handle())
-            .map_err(self.uio.handle().error(format!("mmap of BAR {}", bar.number)))
+        Mmio::map::<K>(&file, 0, offset, &self.handle).map_err(failed())
     }
 
     /// Whether the device may access memory: not, until [`BusMaster::allow`]
     /// says so.
     ///
     /// # Errors
-    /// [`Error::Os`], [`Error::Removed`]
+    /// [`Error::Os`], [`Error::Removed`]; [`Error::Unsupported`] for `vfio-pci`
+    /// behind an IOMMU.
     pub fn bus_master(&self) -> Result<BusMaster, Error> {
+        if self.vfio.as_ref().is_some_and(|vfio| vfio.is_behind_iommu) {
+            return Err(Error::Unsupported {
+                device: self.handle.label.clone(),
+                wanted: "way through the IOMMU to memory".into(),
+                cure: format!(
+                    "bind it to uio_pci_generic, and make its buffers for it: `create NAME SIZE \
+                     bus=pci device={}` to /dev/u-dma-buf-mgr",
+                    self.device.address
+                ),
+            });
+        }
         BusMaster::new(self.config.clone())
     }
 
-    /// The device's interrupt, masked: INTx, the only kind that `uio_pci_generic` has.
+    /// Resets the function, if that does not reset others: its registers are as
+    /// after power-on, and it accesses memory no more until its driver starts it.
+    /// What is in the configuration space stays.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the device has no such reset; [`Error::Os`],
+    /// [`Error::Removed`].
+    pub fn reset(&self) -> Result<(), Error> {
+        match &self.vfio {
+            Some(vfio) => vfio.reset(),
+            None => {
+                let file = self.device.dir.join("reset");
+                if !file.exists() && self.handle.is_there() {
+                    return Err(Error::no_reset(&self.handle.label));
+                }
+                fs::write(file, "1").map_err(self.handle.error("reset"))
+            }
+        }
+    }
+
+    /// The device's interrupt, masked: INTx.
     ///
     /// # Errors
     /// [`Error::NoInterrupt`], [`Error::Os`], [`Error::Removed`]
     pub fn into_interrupt(self) -> Result<Interrupt, Error> {
-        Interrupt::new(self.uio.handle().clone(), Some(self.config))
+        match &self.vfio {
+            Some(vfio) => Interrupt::vfio(VfioLine::new(vfio, self.config.clone(), &[Irq::Intx])?),
+            None => Interrupt::new(self.handle, Some(self.config)),
+        }
+    }
+
+    /// The device's first message-signalled interrupt: of MSI-X, or else of MSI. It
+    /// has no mask: what comes while nobody waits ends the next wait.
+    ///
+    /// A message is a write to memory: none comes before [`BusMaster::allow`]. Behind
+    /// an IOMMU it is the only write that gets through, and this allows it.
+    ///
+    /// # Errors
+    /// As [`into_interrupt`](Self::into_interrupt); [`Error::Unsupported`] for
+    /// `uio_pci_generic`.
+    pub fn into_message_interrupt(self) -> Result<Interrupt, Error> {
+        match &self.vfio {
+            Some(vfio) => {
+                if vfio.is_behind_iommu {
+                    self.config.set_bus_master(true)?;
+                }
+                let irqs = [Irq::MsiX, Irq::Msi];
+                Interrupt::vfio(VfioLine::new(vfio, self.config.clone(), &irqs)?)
+            }
+            None => Err(Error::Unsupported {
+                device: self.handle.label.clone(),
+                wanted: "message-signalled interrupt".into(),
+                cure: "uio_pci_generic has INTx only: bind the device to vfio-pci".into(),
+            }),
+        }
     }
 }

@@ -164,6 +164,10 @@ impl<K: Block, I: Io> Registers<K, I> {
         Self { io, block: PhantomData }
     }
 
+    pub(crate) fn io(&self) -> &I {
+        &self.io
+    }
+
     /// Reads a register.
     #[inline]
     #[must_use]

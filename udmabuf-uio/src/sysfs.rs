@@ -56,8 +56,8 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The entries of `dir` that are `prefix` and a number, with that number.
-pub(crate) fn numbered(dir: &Path, prefix: &str) -> Vec<(usize, PathBuf)> {
-    let names = names(dir).unwrap_or_default();
+pub(crate) fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(usize, PathBuf)>> {
     let number = |name: &String| name.strip_prefix(prefix)?.parse().ok();
-    names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect()
+    let names = names(dir)?;
+    Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
 }

@@ -112,7 +112,8 @@ impl Uio {
     ///
     /// # Errors
     /// [`Error::NoRegisters`] if there is no such map, it is smaller than the
-    /// block, or what the device has is I/O ports.
+    /// block, or what the device has is I/O ports. How large a map is only the
+    /// kernel knows; what is inside a block is checked when it is compiled.
     pub unsafe fn registers<'a, K: Block>(
         &self,
         map: impl Into<MapId<'a>>,

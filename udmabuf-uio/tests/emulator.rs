@@ -16,7 +16,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use udmabuf_uio::{
     Error, Interrupt, Registers,
-    emulator::{Device, Emulated, emulate},
+    emulator::{Device, Emulated, Faults, emulate, emulate_with},
 };
 
 udmabuf_uio::block! {
@@ -230,6 +230,25 @@ fn a_device_that_is_unplugged_ends_every_wait() {
         assert!(matches!(error, Error::Removed { .. }), "{error}");
         ended.join().unwrap();
     }
+}
+
+/// What a test does to a device from outside.
+#[test]
+fn a_line_is_held_and_a_device_is_pulled() {
+    let faults = Faults::default();
+    let (registers, mut interrupt) = emulate_with::<Regs>(Model::default(), &faults).unwrap();
+    faults.hold_interrupt();
+    for _ in 0..3 {
+        assert_eq!(interrupt.wait(late()).unwrap(), 1);
+        registers.write(Regs::LEVEL, 0);
+    }
+    faults.release_interrupt();
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
+    let bus_master = registers.bus_master().unwrap();
+    faults.unplug();
+    assert_eq!(registers.read(Regs::STEPS), u32::MAX);
+    assert!(matches!(interrupt.wait(None), Err(Error::Removed { .. })));
+    assert!(matches!(bus_master.forbid(), Err(Error::Removed { .. })));
 }
 
 #[test]

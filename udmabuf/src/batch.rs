@@ -23,7 +23,7 @@ pub struct Loan<'a> {
 pub struct Piece<'a> {
     pub(crate) first: &'a Part,
     pub(crate) len: usize,
-    pub(crate) parts: u32,
+    pub(crate) parts: usize,
     pub(crate) direction: Kind,
 }
 
@@ -133,7 +133,7 @@ fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> 
 /// each piece, then one barrier and one count.
 struct Run<'a> {
     memory: Option<&'a Memory>,
-    parts: u32,
+    parts: usize,
     /// Parts of the runs before.
     done: usize,
     /// There was a part that takes more than this.
@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
             Way::ToDevice => memory.end_for_device(self.parts),
             Way::ToCpu => memory.end_for_cpu(self.parts),
         }
-        self.done += self.parts as usize;
+        self.done += self.parts;
     }
 }
 
@@ -242,3 +242,6 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(target_arch = "aarch64")))]
+mod tests;

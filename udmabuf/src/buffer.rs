@@ -241,9 +241,11 @@ impl<D: Direction, M: CacheMode> Buffer<CpuOwned, D, M> {
         if M::COMBINES {
             barrier::drain_combined();
         }
-        match self.part().sync_for_device(D::KIND) {
-            Ok(()) => Ok(self.assume_device()),
-            Err(error) => Err(Handoff { error, value: self }),
+        // Nobody drops it meanwhile: without that, it stays in registers.
+        let device = self.assume_device();
+        match device.part().sync_for_device(D::KIND) {
+            Ok(()) => Ok(device),
+            Err(error) => Err(Handoff { error, value: device.assume_cpu() }),
         }
     }
 

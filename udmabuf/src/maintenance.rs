@@ -136,7 +136,7 @@ mod cpu {
 }
 
 /// Only the kernel can maintain the caches here, or nobody has to.
-#[cfg(not(target_arch = "aarch64"))]
+#[cfg(not(any(target_arch = "aarch64", test)))]
 mod cpu {
     #[derive(Clone, Copy, Debug)]
     pub(crate) enum Cpu {}
@@ -170,7 +170,15 @@ mod cpu {
     }
 }
 
+#[cfg(test)]
+mod recorder;
+
+#[cfg(any(target_arch = "aarch64", not(test)))]
 pub(crate) use cpu::Cpu;
+#[cfg(test)]
+pub(crate) use recorder::Step;
+#[cfg(all(test, not(target_arch = "aarch64")))]
+pub(crate) use recorder::{Cpu, record};
 
 impl Cpu {
     /// The maintenance of so many bytes is worth no call.
@@ -202,12 +210,14 @@ impl Cpu {
     // The same in steps, for many ranges between two barriers.
 
     /// Cleans `len` mapped bytes at `start`.
+    #[inline(never)]
     pub(crate) fn clean_lines(mut self, start: NonNull<u8>, len: usize) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         each_line(start, len, line, false, |addr| self.clean(addr));
     }
 
     /// Drops the lines of `len` mapped bytes at `start`.
+    #[inline(never)]
     pub(crate) fn drop_lines(mut self, start: NonNull<u8>, len: usize) {
         let (line, start) = (self.line(), start.as_ptr().expose_provenance());
         each_line(start, len, line, false, |addr| self.clean_and_drop(addr));
@@ -227,32 +237,6 @@ impl Cpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Step {
-        Clean(usize),
-        CleanAndDrop(usize),
-        Complete,
-        Order,
-    }
-
-    impl Instructions for Vec<Step> {
-        fn clean(&mut self, addr: usize) {
-            self.push(Step::Clean(addr));
-        }
-
-        fn clean_and_drop(&mut self, addr: usize) {
-            self.push(Step::CleanAndDrop(addr));
-        }
-
-        fn complete(&mut self) {
-            self.push(Step::Complete);
-        }
-
-        fn order(&mut self) {
-            self.push(Step::Order);
-        }
-    }
 
     const START: usize = 0x1000_0000;
 

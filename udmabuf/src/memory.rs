@@ -54,7 +54,7 @@ pub(crate) struct Memory {
     short: usize,
     /// What it takes beside telling an emulated bus.
     own: Direct,
-    lent: Option<Lent>,
+    lent: Lent,
     pub(crate) name: String,
     backing: Backing,
 }
@@ -106,7 +106,7 @@ impl Memory {
             direct: Direct::No,
             short: 0,
             own: Direct::No,
-            lent: None,
+            lent: Lent::unshared(),
             name,
             backing: Backing::DmaBuf(dma_buf),
         }
@@ -123,7 +123,7 @@ impl Memory {
             direct: Direct::No,
             short: 0,
             own: Direct::No,
-            lent: None,
+            lent: Lent::unshared(),
             name: cpu.name().into(),
             backing: Backing::Emulated(cpu),
         }

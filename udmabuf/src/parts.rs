@@ -15,7 +15,8 @@ use crate::{
 /// `Vec` of them.
 ///
 /// On drivers that need a system call it is one for as many parts of a buffer as
-/// follow each other (up to 64), where the driver has batches.
+/// follow each other (up to 64), where the driver has batches. Where it takes none,
+/// those share a barrier; a vector is the cheapest, and turned over as it is.
 ///
 /// ```
 /// use udmabuf::{CpuParts, Parts, emulator::Emulator};
@@ -151,17 +152,15 @@ fn pieces<'a, O: Owner, D: Direction, M: CacheMode>(
         let first = first.part();
         let start = first.start().addr().get();
         let (mut end, mut parts) = (start + first.len(), 1);
-        all = rest;
-        while let [next, rest @ ..] = all {
-            let next = next.part();
+        for next in rest.iter().map(Buffer::part) {
             if !first.is_beside(next) || next.start().addr().get() != end {
                 break;
             }
             end += next.len();
             parts += 1;
-            all = rest;
         }
         visit(Piece { first, len: end - start, parts, direction });
+        all = all.get(parts..).unwrap_or_default();
     }
 }
 

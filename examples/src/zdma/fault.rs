@@ -60,7 +60,7 @@ impl Fault {
 }
 
 impl Faults {
-    /// Those that end a transfer: UG1085, "Error Conditions".
+    /// Those that end a transfer: UG1085, "Channel Disabled", 4.
     pub(super) const ENDING: Self = Self(
         Fault::SourceDescriptor.bit()
             | Fault::DestinationDescriptor.bit()

@@ -14,7 +14,7 @@ use super::{
     },
 };
 
-/// A linked descriptor: UG1085, "Buffer Descriptor Format", in the byte order of
+/// A linked descriptor: AM011, "Buffer Descriptor Format", in the byte order of
 /// the CPU, which on these chips under Linux is that of the channel.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]

@@ -7,7 +7,7 @@ use udmabuf_uio::emulator::{Device, emulate};
 
 use super::{
     model::Model,
-    registers::{Address, CTRL0_LISTS, CTRL2_ENABLE, ISR_DONE, STATUS_STATE, Simple},
+    registers::{Address, CTRL0_LISTS, CTRL2_ENABLE, ISR_DONE, ISR_PAUSED, STATUS_STATE, Simple},
     *,
 };
 
@@ -146,6 +146,67 @@ fn what_the_bus_refuses_is_told_apart() {
         let (source, destination) = pair(&emulator);
         zdma.copy(source, destination).unwrap().wait(LONG).unwrap();
     }
+}
+
+/// To its end, though nobody waits for it, or asks how it is.
+#[test]
+fn a_list_that_is_resumed_goes_on() {
+    let emulator = Emulator::new();
+    let zdma = Zdma::emulated(&emulator, &DeviceFaults::default()).unwrap();
+    zdma.set_table(emulator.buffer_mapped::<Uncached>(4096).into_shared().unwrap()).unwrap();
+    let sources = emulator.buffer(1 << 13).for_direction().into_chunks(1 << 10).unwrap();
+    let sources = sources.into_iter().map(|part| part.into_device().unwrap()).collect();
+    let destination = emulator.buffer(1 << 13).for_direction().into_device().unwrap();
+    zdma.pause().unwrap();
+    let transfer = zdma.copy_list(sources, vec![destination]).unwrap();
+    let give_up = Instant::now() + LONG;
+    let until = |bit| {
+        while lock(&zdma.control).registers().read(Regs::ISR) & bit == 0 {
+            assert!(Instant::now() < give_up, "no interrupt {bit:#x}");
+            std::thread::yield_now();
+        }
+    };
+    until(ISR_PAUSED);
+    zdma.resume().unwrap();
+    until(ISR_DONE);
+    transfer.wait(LONG).unwrap();
+}
+
+/// A channel whose interrupt line is up, whatever is cleared.
+struct Stormy(Model);
+
+impl Device for Stormy {
+    fn read(&mut self, offset: usize) -> u64 {
+        self.0.read(offset)
+    }
+    fn write(&mut self, offset: usize, value: u64) {
+        self.0.write(offset, value);
+    }
+    fn step(&mut self) -> bool {
+        self.0.step()
+    }
+    fn interrupt(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_storm_of_interrupts_neither_ends_a_transfer_nor_hangs_it() {
+    let (emulator, stall) = (Emulator::new(), DeviceFaults::default());
+    let device = Stormy(Model::new(emulator.bus()));
+    let (registers, interrupt) = emulate_with(device, &stall).unwrap();
+    let zdma = Zdma::new(registers, interrupt, Some(emulator.bus())).unwrap();
+    stall.stall();
+    let (source, destination) = pair(&emulator);
+    let transfer = zdma.copy(source, destination).unwrap();
+    let result = transfer.wait(Duration::from_millis(20));
+    let Err(WaitError::Timeout { transfer, .. }) = result else { panic!("{result:?}") };
+    stall.resume();
+    transfer.wait(LONG).unwrap();
+    assert!(zdma.interrupts().unwrap() > 1, "there was no storm");
+    let (source, destination) = pair(&emulator);
+    zdma.copy(source, destination).unwrap().wait(LONG).unwrap();
+    assert_eq!(emulator.violations(), []);
 }
 
 /// As a program that died has left it: running, and with a list that is paused.

@@ -4,14 +4,21 @@
 use std::{
     fs,
     process::{Command, ExitCode},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail, ensure};
+use rustix::{
+    mm::MapFlags,
+    process::{Signal, getpid, kill_process},
+};
+use tokio::signal::unix::{SignalKind, signal};
 use udmabuf::{Buffer, FromDevice, StartError, ToDevice, WaitError, emulator::Emulator};
 use udmabuf_examples::edu::{Edu, Error, MEMORY_LEN};
 
-use super::{Pair, errors::says, module::CLASS, random::Random};
+use super::{Pair, errors::says, map::Map, module::CLASS, parent, random::Random, soak};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,6 +51,133 @@ pub(crate) fn moves_data([source, destination]: Pair) -> Result<String> {
     Ok(format!(
         "{len} bytes there and back, {transfers} transfers, {interrupts} interrupts, seed {seed}"
     ))
+}
+
+/// Transfers of random sizes, offsets and directions; every byte is compared, of
+/// the device's memory, which is tracked, and of all of the buffer.
+pub(crate) fn soak([source, destination]: Pair) -> Result<String> {
+    let edu = open()?;
+    let mut source = Buffer::open(source)?.for_direction::<ToDevice>();
+    let mut destination = Buffer::open(destination)?.for_direction::<FromDevice>();
+    let (mut random, seed) = Random::new();
+    random.fill(source.as_mut_slice());
+    let mut received = destination.as_slice().to_vec();
+    // Its memory, so that all of it is known.
+    source = edu.upload(source.into_device()?, 0..MEMORY_LEN, 0)?.wait(TIMEOUT)?;
+    let mut memory = source.as_slice()[..MEMORY_LEN].to_vec();
+
+    let count = soak::count();
+    let (mut bytes, mut uploads) = (0, 0);
+    for number in 0..count {
+        let len = 1 + random.index(MEMORY_LEN);
+        let at = random.index(MEMORY_LEN - len + 1);
+        let start = random.index(source.len() - len + 1);
+        let range = start..start + len;
+        if random.index(2) == 0 {
+            random.fill(&mut source.as_mut_slice()[range.clone()]);
+            source = edu.upload(source.into_device()?, range.clone(), at)?.wait(TIMEOUT)?;
+            memory[at..at + len].copy_from_slice(&source.as_slice()[range]);
+            uploads += 1;
+        } else {
+            destination =
+                edu.download(destination.into_device()?, range.clone(), at)?.wait(TIMEOUT)?;
+            received[range].copy_from_slice(&memory[at..at + len]);
+            let differs = received.iter().zip(destination.as_slice()).position(|(a, b)| a != b);
+            ensure!(differs.is_none(), "transfer {number}: byte {differs:?} differs; seed {seed}");
+        }
+        bytes += len;
+    }
+    // What no download has fetched since.
+    destination = edu.download(destination.into_device()?, 0..MEMORY_LEN, 0)?.wait(TIMEOUT)?;
+    ensure!(destination.as_slice()[..MEMORY_LEN] == memory, "the end differs; seed {seed}");
+    let (interrupts, missed) = (edu.interrupts()?, edu.missed_interrupts()?);
+    ensure!(interrupts == count + 2, "{interrupts} interrupts for {} transfers", count + 2);
+    ensure!(missed == 0, "{missed} interrupts were missed");
+    Ok(format!(
+        "{count} transfers of {bytes} bytes, {uploads} of them to the device, each with its \
+         interrupt, seed {seed}"
+    ))
+}
+
+/// A second way to the interrupt that edu raises when it is told to.
+fn raise_register() -> Result<(fs::File, Map)> {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(format!("/sys/bus/pci/devices/{}/resource0", parent::edu()?))?;
+    let map = Map::new(&file, 4096, MapFlags::empty())?;
+    Ok((file, map))
+}
+
+/// Interrupts all the time, of which the transfers know nothing.
+pub(crate) fn storm([source, destination]: Pair) -> Result<String> {
+    let edu = open()?;
+    let mut source = Buffer::open(source)?.for_direction::<ToDevice>();
+    let mut destination = Buffer::open(destination)?.for_direction::<FromDevice>();
+    let (mut random, seed) = Random::new();
+    let registers = raise_register()?.1;
+    let (ends, raised) = (AtomicBool::new(false), AtomicU64::new(0));
+    let transfers = 10;
+    thread::scope(|scope| -> Result<()> {
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                registers.set_word(0x60, 0x2);
+                raised.fetch_add(1, Ordering::Relaxed);
+                thread::yield_now();
+            }
+        });
+        let run = || -> Result<()> {
+            for _ in 0..transfers {
+                random.fill(source.as_mut_slice());
+                source = edu.upload(source.into_device()?, 0..MEMORY_LEN, 0)?.wait(TIMEOUT)?;
+                destination =
+                    edu.download(destination.into_device()?, 0..MEMORY_LEN, 0)?.wait(TIMEOUT)?;
+                let same = destination.as_slice()[..MEMORY_LEN] == source.as_slice()[..MEMORY_LEN];
+                ensure!(same, "other bytes came back; seed {seed}");
+            }
+            Ok(())
+        };
+        let ended = run();
+        ends.store(true, Ordering::Relaxed);
+        ended
+    })?;
+    let (raised, interrupts) = (raised.into_inner(), edu.interrupts()?);
+    let missed = edu.missed_interrupts()?;
+    ensure!(interrupts > 4 * transfers, "{interrupts} interrupts are no storm");
+    ensure!(missed == 0, "{missed} interrupts were missed");
+    Ok(format!(
+        "{raised} times raised, {interrupts} interrupts, {} transfers, none missed",
+        2 * transfers
+    ))
+}
+
+/// A signal that is caught ends the wait, with the transfer in flight, which ends
+/// as if nothing had been.
+pub(crate) fn signalled([name, _]: Pair) -> Result<String> {
+    let edu = open()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let _caught = signal(SignalKind::user_defined1())?;
+    let buffer = Buffer::open(name)?.for_direction::<ToDevice>();
+    let mut transfer = edu.upload(buffer.into_device()?, 0..4, 0)?;
+    let sender = thread::spawn(|| {
+        thread::sleep(Duration::from_millis(20));
+        kill_process(getpid(), Signal::USR1) // to its first thread: this one
+    });
+    let mut signals = 0;
+    let said = loop {
+        match transfer.wait(TIMEOUT) {
+            Ok(_) => break "the transfer ended",
+            Err(WaitError::Unknown {
+                error: Error::Uio(udmabuf_uio::Error::Interrupted { .. }),
+                transfer: back,
+            }) => (transfer, signals) = (back, signals + 1),
+            Err(error) => bail!("{error}"),
+        }
+    };
+    let _ = sender.join();
+    ensure!(signals > 0, "the wait knew of no signal");
+    Ok(format!("{said} after {signals} signal"))
 }
 
 /// A transfer takes 100 ms on this device: time to look at it in flight.

@@ -1,5 +1,4 @@
-//! Export as a dma-buf, with `udb-peer.ko` on the other side; and the functions
-//! for other modules, which it calls.
+//! Export as a dma-buf, with `udb-peer.ko` on the other side.
 
 use std::{
     fs::{self, File},
@@ -28,12 +27,12 @@ use super::{
     Tests,
     claims::unbind,
     existing::traced,
-    manager::{Created, command},
+    manager::Created,
     module::{CLASS, busybox, log, open},
-    parent, raw,
+    parent,
+    peer::{peek, peer, peer_must, results, unload_peer},
+    raw,
 };
-
-const RUN: &str = "/sys/module/udb_peer/parameters/run";
 
 pub(crate) fn tests(run: &mut Tests, board: &str, name: &'static str) {
     ioctls(run, name);
@@ -45,7 +44,6 @@ pub(crate) fn tests(run: &mut Tests, board: &str, name: &'static str) {
     if board == "x86_64" {
         run.test("a program of 32 bits", || as_32_bits(name));
     }
-    run.test("in-kernel functions", in_kernel);
 }
 
 /// Which a program of another word size makes, too.
@@ -56,40 +54,6 @@ pub(crate) fn ioctls(run: &mut Tests, name: &str) {
     run.test("fault 03 export that wraps", || wraps(name));
     run.test("fault 05 export without an answer", || no_answer(name));
     run.test("fault 17 export of a read-only file", || read_only(name));
-}
-
-/// The errno of a command of the peer's, 0 for success.
-fn peer(text: &str) -> Result<i32> {
-    if !fs::exists(RUN)? {
-        busybox("insmod", &["/modules/udb-peer.ko"])?;
-    }
-    match fs::write(RUN, text) {
-        Ok(()) => Ok(0),
-        Err(error) => error.raw_os_error().context("no errno"),
-    }
-}
-
-pub(crate) fn peer_must(text: &str) -> Result<()> {
-    let errno = peer(text)?;
-    ensure!(errno == 0, "{text}: errno {errno}");
-    Ok(())
-}
-
-/// Entries of the importer's table, the largest, and the last value.
-pub(crate) fn results() -> Result<[u64; 3]> {
-    let text = fs::read_to_string(RUN)?;
-    let mut numbers = text.split_whitespace().map(str::parse);
-    let mut next = || numbers.next().context("too few")?.context("not a number");
-    Ok([next()?, next()?, next()?])
-}
-
-pub(crate) fn peek(offset: u64) -> Result<u64> {
-    peer_must(&format!("peek {offset}"))?;
-    Ok(results()?[2])
-}
-
-pub(crate) fn unload_peer() -> Result<()> {
-    busybox("rmmod", &["udb_peer"])
 }
 
 fn export(file: &File, flags: OFlags, offset: u64, size: u64) -> Result<OwnedFd> {
@@ -398,66 +362,4 @@ fn removed() -> Result<String> {
     drop((dma_buf, file));
     unload_peer()?;
     Ok("SIGBUS and ENODEV at once; waits for the importer, and says so".into())
-}
-
-fn in_kernel() -> Result<String> {
-    peer_must("bus platform")?;
-    ensure!(peer("bus usb")? == Errno::NOENT.raw_os_error(), "the bus usb");
-    for (wrong, expected) in [
-        ("create another 4096 0", Errno::BUSY),
-        ("create udmabuf0 4096 -1", Errno::EXIST),
-        ("create ../zz 4096 -1", Errno::INVAL),
-        ("create another 0 -1", Errno::INVAL),
-        ("create another 4096 256", Errno::INVAL),
-    ] {
-        let errno = peer(wrong)?;
-        ensure!(errno == expected.raw_os_error(), "{wrong}: errno {errno}");
-    }
-    peer_must("create inkernel 65536 200")?;
-    let file = open("inkernel").context("created by a module")?;
-    ensure!(ioctl::size(file.as_fd())? == 65536, "another size");
-    peer_must("search inkernel -1")?;
-    peer_must("search - 200")?;
-    peer_must("search inkernel 200")?;
-    ensure!(peer("search inkernel 201")? == Errno::NODEV.raw_os_error(), "found by two names");
-    ensure!(peer("search nobody -1")? == Errno::NODEV.raw_os_error(), "found nobody");
-
-    file.write_at(&[42], 60000)?;
-    ioctl::claim_range(file.as_fd(), 4096, 4096, false)?;
-    ensure!(peer("getmap")? == Errno::BUSY.raw_os_error(), "mapped what is claimed");
-    drop(file);
-    let file = open("inkernel")?;
-    peer_must("getmap")?;
-    ensure!(results()?[2] == 65536, "getmap gives another size");
-    ensure!(peek(60000)? == 42, "another mapping");
-    peer_must("poke 1 43")?;
-    let mut read = [0; 1];
-    file.read_at(&mut read, 1)?;
-    ensure!(read == [43], "written elsewhere");
-    for (sync, expected) in [
-        ("sync 2 1 0 4096", 0),
-        ("sync 1 2 4096 4096", 0),
-        ("sync 1 9 0 0", 0),
-        ("sync 0 0 0 65536", 0),
-        ("sync 2 0 65536 64", Errno::INVAL.raw_os_error()),
-        ("sync 2 0 18446744073709547520 8192", Errno::INVAL.raw_os_error()),
-        ("sync 3 0 0 64", Errno::INVAL.raw_os_error()),
-    ] {
-        let errno = peer(sync)?;
-        ensure!(errno == expected, "{sync}: errno {errno}");
-    }
-    // A kernel user is a user; nobody else's command removes it.
-    let claimed = ioctl::claim(file.as_fd(), false);
-    ensure!(claimed == Err(Errno::BUSY), "claimed beside the kernel: {claimed:?}");
-    let claimed = ioctl::claim_range(file.as_fd(), 0, 4096, false);
-    ensure!(claimed == Err(Errno::BUSY), "a range beside the kernel: {claimed:?}");
-    ensure!(command("delete inkernel\n")? == Errno::INVAL.raw_os_error(), "deleted by text");
-    ensure!(peer("remove")? == Errno::BUSY.raw_os_error(), "removed while open");
-    ensure!(busybox("rmmod", &["u_dma_buf"]).is_err(), "unloaded under its user");
-    drop(file);
-    peer_must("remove")?;
-    ensure!(!fs::exists(format!("{CLASS}/inkernel"))?, "still there");
-    ensure!(peer("remove")? == Errno::INVAL.raw_os_error(), "removed twice");
-    unload_peer()?;
-    Ok("created, found, mapped, synced, removed".into())
 }

@@ -19,9 +19,10 @@ use udmabuf_sys::{
 use super::{
     Tests,
     existing::traced,
-    export::{dma_buf_sync, peek, peer_must, results, unload_peer},
+    export::dma_buf_sync,
     map::{load_pages, map_at},
     module::{attribute, busybox, open},
+    peer::{peek, peer_must, results, unload_peer},
 };
 
 pub(crate) fn tests(run: &mut Tests) {

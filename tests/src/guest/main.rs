@@ -5,13 +5,16 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod allocations;
+mod axidma;
 mod claims;
 mod commands;
 mod copying;
+mod dma_api;
 mod edu;
 mod errors;
 mod existing;
 mod export;
+mod in_kernel;
 mod kill;
 mod large;
 mod manager;
@@ -21,6 +24,7 @@ mod module;
 mod other_drivers;
 mod ownership;
 mod parent;
+mod peer;
 mod pinned;
 mod programs;
 mod random;
@@ -28,8 +32,12 @@ mod raw;
 mod regions;
 mod sdk;
 mod security;
+mod soak;
 mod sync;
+mod syscalls;
 mod uio;
+mod unplug;
+mod vfio;
 mod zdma;
 
 use std::{
@@ -55,7 +63,9 @@ fn main() -> ExitCode {
         ["abandon-part", name] => sdk::abandon_part(name),
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
+        ["leave-paused", name] => zdma::leave_paused(name),
         ["unplugged", name] => uio::unplugged_in_flight(name),
+        ["pulled", name, address, how] => unplug::pulled(name, address, how),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
         ["endless-sync", name] => sync::endless(name),
@@ -69,7 +79,9 @@ fn main() -> ExitCode {
 
 fn run(board: &str) -> ExitCode {
     let mut tests = Tests { failed: false };
-    if board == "arm64-large" {
+    if soak::asked().is_some() {
+        soak::tests(&mut tests, board);
+    } else if board == "arm64-large" {
         tests.test("load", || module::load(board));
         large::tests(&mut tests);
     } else {
@@ -103,6 +115,9 @@ fn all(run: &mut Tests, board: &str) {
     run.test("exclusive", || ownership::exclusive(PAIR[0]));
     run.test("remembered", || ownership::remembered(PAIR[0]));
     run.test("loopback", || ownership::loopback(PAIR));
+    if coherent {
+        run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
+    }
     run.test("uio lookups", uio::lookups);
 
     existing::tests(run, PAIR[0]);
@@ -114,6 +129,10 @@ fn all(run: &mut Tests, board: &str) {
         run.test("256 minor numbers", manager::all_minors);
     }
     export::tests(run, board, PAIR[0]);
+    in_kernel::tests(run, board);
+    if board == "arm64" {
+        run.test("what the DMA API is told", || dma_api::told(PAIR[0]));
+    }
     memory_types::tests(run, pairs);
     copying::tests(run, PAIR[0]);
     pinned::tests(run, PAIR[0]);
@@ -130,8 +149,7 @@ fn all(run: &mut Tests, board: &str) {
     match board {
         "versal" => {
             run.test("uio unbound", uio::unbound);
-            run.test("zdma copies", || zdma::copies(PAIR));
-            run.test("zdma refusals", || zdma::refusals(PAIR));
+            zdma::tests(run, PAIR, COHERENT_PAIR);
             run.test("program zdma", || programs::says("zdma", "copied 1048576 bytes"));
             for maintenance in ["own", "kernel"] {
                 run.test(&format!("program stream, zdma, {maintenance}"), || {
@@ -142,7 +160,7 @@ fn all(run: &mut Tests, board: &str) {
             }
         }
         // Here edu reaches only what is made for it: `parent`.
-        "arm64-smmu" => {}
+        "arm64-smmu" => vfio::tests(run, PAIR),
         _ => {
             run.test("uio interrupts", uio::interrupts);
             run.test("uio signalled", uio::signalled);
@@ -152,6 +170,15 @@ fn all(run: &mut Tests, board: &str) {
             if coherent {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));
                 run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
+            }
+            run.test("soak edu", || edu::soak(PAIR));
+            run.test("edu storm", || edu::storm(PAIR));
+            run.test("edu signalled", || edu::signalled(PAIR));
+            if unplug::is_possible() {
+                unplug::tests(run, PAIR);
+            }
+            if vfio::is_possible() {
+                vfio::tests(run, PAIR);
             }
             run.test("edu in flight", || edu::in_flight(PAIR));
             run.test("edu refusals", || edu::refusals(PAIR));
@@ -176,9 +203,11 @@ fn all(run: &mut Tests, board: &str) {
     run.test("program stream", || {
         programs::says("stream adversary --engines=2 --count=50", "50 parts, 102400 bytes")
     });
+    syscalls::tests(run, board, PAIR);
     security::tests(run, PAIR);
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
+    run.test("program axidma", || programs::says("axidma", "scatter-gather: 131072 bytes"));
     run.test("unload", || module::unload(PAIR[0]));
 }
 

@@ -21,7 +21,7 @@ use udmabuf_sys::{
     sysfs,
 };
 
-use super::{Pair, manager::Created, map::Map};
+use super::{Pair, existing::traced, manager::Created, map::Map};
 
 const MODULE: &str = "/modules/u-dma-buf.ko";
 pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
@@ -304,18 +304,17 @@ pub(crate) fn ranges(name: &str) -> Result<String> {
         (u64::MAX - 0xfff, u64::MAX),
     ];
     for direction in [Direction::Bidirectional, Direction::ToDevice, Direction::FromDevice] {
-        for (sync, owner) in [(ioctl::sync_for_device as Sync, "1\n"), (ioctl::sync_for_cpu, "0\n")]
+        for (sync, to, owner) in
+            [(ioctl::sync_for_device as Sync, "device", "1\n"), (ioctl::sync_for_cpu, "cpu", "0\n")]
         {
             for (offset, len) in good {
-                sync(file.as_fd(), direction, offset, len)
+                let trace = traced(|| Ok(sync(file.as_fd(), direction, offset, len)?))
                     .with_context(|| format!("{len:#x} bytes at {offset:#x}"))?;
-                let stored = attribute(name, "sync_direction")?;
-                let expected = match direction {
-                    Direction::Bidirectional => "0\n",
-                    Direction::ToDevice => "1\n",
-                    Direction::FromDevice => "2\n",
-                };
-                ensure!(stored == expected, "{direction:?} arrived as {stored:?}");
+                let how = direction as u64;
+                let event = format!(
+                    "u_dma_buf_sync_for_{to}: minor=0 offset={offset:#x} size={len} how={how}\n"
+                );
+                ensure!(trace.contains(&event), "no {event:?} in {trace}");
                 ensure!(attribute(name, "sync_owner")? == owner, "the other sync was done");
             }
             for (offset, len) in bad {

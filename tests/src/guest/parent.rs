@@ -30,6 +30,7 @@ pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
     run.test("fault 10 the other device leaves first", leaves);
     if board == "arm64-smmu" {
         run.test("edu reaches nothing else", || isolated(pair));
+        run.test("mode page without translation", passed_through);
     }
 }
 
@@ -123,6 +124,9 @@ fn isolated([name, _]: Pair) -> Result<String> {
     let outside = ioctl::dma_addr(other.as_fd())?;
     // SAFETY: as in `moves_data`.
     let engine = unsafe { Edu::open_with_32_bits() }?;
+    // The driver lets it access memory with the first transfer.
+    let own = Buffer::open("udmabuf_bound")?.for_direction::<ToDevice>();
+    drop(engine.upload(own.into_device()?, 0..64, 0)?.wait(Duration::from_secs(10))?);
     let registers = File::options()
         .read(true)
         .write(true)
@@ -141,4 +145,26 @@ fn isolated([name, _]: Pair) -> Result<String> {
     ensure!(after == [0x77; 64], "edu wrote to {outside:#x}, which is not its own");
     drop(bound);
     Ok(format!("a write to {outside:#x} did not arrive"))
+}
+
+/// The IOMMU passes edu's addresses through.
+fn passed_through() -> Result<String> {
+    let device = edu()?;
+    let domain = format!("/sys/bus/pci/devices/{device}/iommu_group/type");
+    let switch = |to: &str| -> Result<()> {
+        fs::write(format!("{DRIVER}/unbind"), &device).context("unbind")?;
+        let switched = fs::write(&domain, to);
+        fs::write(format!("{DRIVER}/bind"), &device).context("bind")?;
+        switched.with_context(|| format!("{to} for {domain}"))
+    };
+    let before = fs::read_to_string(&domain)?;
+    switch("identity")?;
+    let outcome = made("udmabuf_bound", "quirk-mmap-page").and_then(|_made| {
+        let file = open("udmabuf_bound")?;
+        let map = Map::new(&file, SIZE, MapFlags::empty())?;
+        map.set(SIZE - 1, 1);
+        Ok(format!("at {:#x}", ioctl::dma_addr(file.as_fd())?))
+    });
+    switch(before.trim())?;
+    outcome
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "vmsplice")]
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read,
     os::fd::OwnedFd,
     thread,
@@ -21,12 +21,13 @@ use super::{
     Tests,
     manager::Created,
     map::Map,
-    module::{attribute, bind, open, unbind},
+    module::{CLASS, attribute, bind, open, unbind},
 };
 
 pub(crate) fn tests(run: &mut Tests, name: &'static str) {
     run.test("fault 18 mode page", || holds(name));
     run.test("fault 06 held pages", removed);
+    run.test("a delete that waits", waiting_delete);
 }
 
 const PAGE: usize = 4096;
@@ -130,4 +131,34 @@ fn removed() -> Result<String> {
     }
     ensure!(!waited[0], "pages of the page allocator's were waited for");
     Ok(format!("small, large waited: {waited:?}"))
+}
+
+/// The manager serves others meanwhile.
+fn waiting_delete() -> Result<String> {
+    let made = Created::new("udmabuf_page", LARGE as u64, "quirk-mmap-page")?;
+    let mut map = filled(made.name, LARGE)?;
+    let (reader, writer) = spliced(&mut map, &[0])?;
+    drop((map, writer));
+
+    let deletion = thread::spawn(move || drop(made));
+    while fs::exists(format!("{CLASS}/udmabuf_page"))? {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let other = thread::spawn(|| Created::new("udmabuf_next", PAGE as u64, "").map(drop));
+    // Long, as it decides only how long the failure takes.
+    let started = Instant::now();
+    while !other.is_finished() && started.elapsed() < Duration::from_secs(20) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let (served, waited) = (other.is_finished(), !deletion.is_finished());
+    drop(reader);
+    if deletion.join().is_err() {
+        bail!("the deletion panicked");
+    }
+    match other.join() {
+        Ok(made) => made?,
+        Err(_) => bail!("the creation panicked"),
+    }
+    ensure!(served, "nothing was created before the deletion ended");
+    Ok(format!("another was created and deleted; the first waited: {waited}"))
 }

@@ -1,4 +1,4 @@
-//! A device that stalls, and interrupts that get lost.
+//! A device that stalls or is unplugged, and interrupts that get lost or do not end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -37,6 +37,9 @@ struct State {
     stalled: bool,
     /// Interrupts that will not arrive.
     lost: u32,
+    /// The interrupt line is up, whatever the device says.
+    held: bool,
+    unplugged: bool,
     devices: Vec<Weak<Shared>>,
 }
 
@@ -48,17 +51,39 @@ impl Faults {
 
     /// The devices go on where they stalled.
     pub fn resume(&self) {
-        let devices: Vec<_> = {
-            let mut state = self.lock();
-            state.stalled = false;
-            state.devices.iter().filter_map(Weak::upgrade).collect()
-        };
-        devices.iter().for_each(|device| device.wake());
+        self.change(|state| state.stalled = false);
     }
 
     /// The next `count` interrupts do not arrive, although the line is raised.
     pub fn lose_interrupts(&self, count: u32) {
         self.lock().lost = count;
+    }
+
+    /// From now on the interrupt lines are up, whatever the drivers clear: an
+    /// interrupt storm. The devices work on.
+    pub fn hold_interrupt(&self) {
+        self.change(|state| state.held = true);
+    }
+
+    /// The end of the storm.
+    pub fn release_interrupt(&self) {
+        self.change(|state| state.held = false);
+    }
+
+    /// Pulls the devices out: they access memory no more, their registers read
+    /// as all ones, and a wait, or whatever asks for more than a register, is
+    /// [`Error::Removed`](crate::Error::Removed).
+    pub fn unplug(&self) {
+        self.change(|state| state.unplugged = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let devices: Vec<_> = {
+            let mut state = self.lock();
+            change(&mut state);
+            state.devices.iter().filter_map(Weak::upgrade).collect()
+        };
+        devices.iter().for_each(|device| device.look());
     }
 
     pub(super) fn add(&self, device: &Arc<Shared>) {
@@ -67,6 +92,14 @@ impl Faults {
 
     pub(super) fn is_stalled(&self) -> bool {
         self.lock().stalled
+    }
+
+    pub(super) fn holds_interrupt(&self) -> bool {
+        self.lock().held
+    }
+
+    pub(super) fn is_unplugged(&self) -> bool {
+        self.lock().unplugged
     }
 
     /// Whether the interrupt that is about to fire is to be lost.

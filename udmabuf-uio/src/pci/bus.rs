@@ -72,7 +72,7 @@ pub(super) fn list(roots: &Roots) -> Result<Vec<PciDevice>, Error> {
 fn describe(dir: PathBuf, address: String) -> Option<PciDevice> {
     let id = |name| u16::try_from(sysfs::number(&dir.join(name)).ok()?).ok();
     let driver = fs::read_link(dir.join("driver")).ok();
-    let resources = fs::read_to_string(dir.join("resource")).unwrap_or_default();
+    let resources = fs::read_to_string(dir.join("resource")).ok()?;
     Some(PciDevice {
         address,
         vendor: id("vendor")?,

@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use super::{Lent, Memory};
+use super::Memory;
 use crate::{barrier, direction::Kind, maintenance::Cpu};
 
 /// How CPU and device come to see the same bytes.
@@ -51,12 +51,10 @@ impl Memory {
         len: usize,
         is_short: bool,
     ) -> bool {
-        if let Some(lent) = &self.lent {
-            if lent.is_gone() {
-                return false;
-            }
-            lent.add(1);
+        if self.lent.is_gone() {
+            return false;
         }
+        self.lent.add(1);
         match direct {
             Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
             Direct::Barrier | Direct::No => barrier::before_device(),
@@ -75,27 +73,20 @@ impl Memory {
         direction: Kind,
     ) -> bool {
         // What is not mapped any more has no lines.
-        if self.is_gone() {
+        if self.lent.is_gone() {
             return false;
         }
         match direct {
             Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
             Direct::Barrier | Direct::No => barrier::after_device(),
         }
-        if let Some(lent) = &self.lent {
-            lent.subtract(1);
-        }
+        self.lent.subtract(1);
         true
-    }
-
-    #[inline]
-    fn is_gone(&self) -> bool {
-        self.lent.as_ref().is_some_and(Lent::is_gone)
     }
 
     /// Whether parts can be handed over many at once, by the functions below.
     pub(crate) fn is_direct(&self) -> bool {
-        !matches!(self.direct, Direct::No) && !self.is_gone()
+        !matches!(self.direct, Direct::No) && !self.lent.is_gone()
     }
 
     /// The lines of some parts, which are the device's when
@@ -107,10 +98,8 @@ impl Memory {
     }
 
     /// So many parts are the device's from here on.
-    pub(crate) fn end_for_device(&self, parts: u32) {
-        if let Some(lent) = &self.lent {
-            lent.add(parts);
-        }
+    pub(crate) fn end_for_device(&self, parts: usize) {
+        self.lent.add(parts);
         match self.direct {
             Direct::Cache(cpu) => cpu.wait_for_lines(),
             Direct::Barrier | Direct::No => barrier::before_device(),
@@ -134,12 +123,20 @@ impl Memory {
     }
 
     /// So many parts are the CPU's from here on.
-    pub(crate) fn end_for_cpu(&self, parts: u32) {
+    pub(crate) fn end_for_cpu(&self, parts: usize) {
         if let Direct::Cache(cpu) = self.direct {
             cpu.wait_for_lines();
         }
-        if let Some(lent) = &self.lent {
-            lent.subtract(parts);
-        }
+        self.lent.subtract(parts);
+    }
+}
+
+#[cfg(all(test, not(target_arch = "aarch64")))]
+impl Memory {
+    /// As the kernel module's memory where a handover takes no system call; the
+    /// counts.
+    pub(crate) fn set_direct(&mut self, direct: Direct) -> &'static udmabuf_sys::abi::Lent {
+        (self.direct, self.short) = (direct, direct.short());
+        self.lent.leak()
     }
 }

@@ -88,7 +88,7 @@ pub(crate) struct Opened {
     pub(crate) is_coherent: bool,
     pub(crate) line: usize,
     pub(crate) direct: Direct,
-    pub(crate) lent: Option<Lent>,
+    pub(crate) lent: Lent,
 }
 
 /// Parts do not share a line of this many bytes, where nobody says more.
@@ -153,7 +153,7 @@ impl Kernel {
             is_coherent: info.is_coherent(),
             line,
             direct,
-            lent,
+            lent: lent.unwrap_or_else(Lent::unshared),
         })
     }
 

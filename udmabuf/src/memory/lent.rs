@@ -9,14 +9,21 @@ use std::{
 
 use udmabuf_sys::{abi, map::LentPage};
 
-/// The page that this process shares with the module.
+/// The page that this process shares with the module; where there is none, counts
+/// that nobody reads, so that every handover is the same few instructions.
 ///
 /// # Invariants
-/// `counts` is `page.lent()`, which stays where it is while `page` lives.
+/// `counts` is in `place`, where it stays while that lives.
 #[derive(Debug)]
 pub(crate) struct Lent {
     counts: NonNull<abi::Lent>,
-    _page: LentPage,
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Module(#[allow(dead_code, reason = "keeps it mapped")] LentPage),
+    Nobody(#[allow(dead_code, reason = "keeps it allocated")] Box<abi::Lent>),
 }
 
 // SAFETY: the counts are atomics.
@@ -26,7 +33,12 @@ unsafe impl Sync for Lent {}
 
 impl Lent {
     pub(super) fn new(page: LentPage) -> Self {
-        Self { counts: NonNull::from(page.lent()), _page: page }
+        Self { counts: NonNull::from(page.lent()), _place: Place::Module(page) }
+    }
+
+    pub(super) fn unshared() -> Self {
+        let counts = Box::new(abi::Lent { parts: AtomicU32::new(0), gone: AtomicU32::new(0) });
+        Self { counts: NonNull::from(&*counts), _place: Place::Nobody(counts) }
     }
 
     /// Whether the buffer was removed under its user.
@@ -37,20 +49,35 @@ impl Lent {
 
     /// So many parts more are at the device, once a barrier has followed.
     #[inline]
-    pub(super) fn add(&self, parts: u32) {
-        change(&self.counts().parts, parts);
+    #[allow(clippy::cast_possible_truncation, reason = "the module's count is of 32 bits, too")]
+    pub(super) fn add(&self, parts: usize) {
+        change(&self.counts().parts, parts as u32);
     }
 
     /// So many parts less are at the device.
     #[inline]
-    pub(super) fn subtract(&self, parts: u32) {
-        change(&self.counts().parts, parts.wrapping_neg());
+    #[allow(clippy::cast_possible_truncation, reason = "the module's count is of 32 bits, too")]
+    pub(super) fn subtract(&self, parts: usize) {
+        change(&self.counts().parts, (parts as u32).wrapping_neg());
     }
 
     #[inline]
     fn counts(&self) -> &abi::Lent {
         // SAFETY: by the invariant it is valid while `self` is borrowed.
         unsafe { self.counts.as_ref() }
+    }
+}
+
+#[cfg(all(test, not(target_arch = "aarch64")))]
+impl Lent {
+    pub(super) fn leak(&mut self) -> &'static abi::Lent {
+        let Self { counts, _place } = std::mem::replace(self, Self::unshared());
+        let leaked: &'static abi::Lent = match _place {
+            Place::Nobody(counts) => Box::leak(counts),
+            Place::Module(_) => unreachable!("only memory of the emulator is tested"),
+        };
+        self.counts = counts;
+        leaked
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use udmabuf::{
-    Buffer, CpuOwned, CpuParts, DeviceOwned, DmaAddr, FromDevice, Parts, Progress, Ring, Stream,
-    ToDevice, Transfer, WaitError,
+    Buffer, CpuOwned, CpuParts, DeviceOwned, DmaAddr, FromDevice, OpenOptions, Parts, Progress,
+    Ring, Stream, ToDevice, Transfer, WaitError,
 };
 use udmabuf_examples::{edu::Edu, zdma::Zdma};
 
@@ -99,9 +99,13 @@ pub(super) fn stream(what: &str) -> Result<Infallible> {
     }
 }
 
-/// 1 to `PARTS` parts.
+/// 1 to `PARTS` parts, which the kernel counts, or this program.
 fn open_parts(name: &str, random: &mut Random) -> Result<Vec<Buffer>> {
-    let buffer = Buffer::open(name)?;
+    let options = match random.below(2) {
+        0 => OpenOptions::new(),
+        _ => OpenOptions::new().with_kernel_cache_maintenance(),
+    };
+    let buffer = options.open(name)?;
     let parts = 1 + usize::try_from(random.below(PARTS as u64))?;
     let len = buffer.len().div_ceil(parts).next_multiple_of(buffer.part_alignment());
     Ok(buffer.into_chunks(len)?)

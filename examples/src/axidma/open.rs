@@ -1,0 +1,108 @@
+//! Opening a core: a real one through UIO, or a model.
+#![allow(unsafe_code, reason = "vouches for the registers")]
+
+use std::sync::Arc;
+
+use udmabuf::emulator::{Bus, Emulator};
+use udmabuf_uio::{
+    Interrupt, Io, Mmio, Registers, Uio,
+    emulator::{Emulated, Faults, emulate_with},
+};
+
+use super::{Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm, core::Core, registers::Regs};
+
+/// The channels of a core that this process drives alone.
+#[derive(Debug)]
+pub struct AxiDma<I: Io = Mmio> {
+    /// From memory to the stream.
+    pub mm2s: Mm2s<I>,
+    /// From the stream to memory.
+    pub s2mm: S2mm<I>,
+}
+
+impl AxiDma {
+    /// Opens the first free core that is a UIO device called `name`, as if it was
+    /// built with the [least](Build::LEAST), and resets it.
+    ///
+    /// ```no_run
+    /// # use udmabuf_examples::axidma::AxiDma;
+    /// let AxiDma { mm2s, s2mm } = AxiDma::open("dma")?;
+    /// # let _ = (mm2s, s2mm);
+    /// # Ok::<(), udmabuf_examples::axidma::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Uio`], [`Error::NotReset`], [`Error::NotThere`]
+    pub fn open(name: &str) -> Result<Self, Error> {
+        // SAFETY: every core has that.
+        unsafe { Self::open_with(name, Build::LEAST) }
+    }
+
+    /// As [`open`](Self::open), for a core of which more is known.
+    ///
+    /// # Safety
+    /// The core was built with these parameters: it does not tell, and would
+    /// access other memory than it was told to.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Build`].
+    pub unsafe fn open_with(name: &str, build: Build) -> Result<Self, Error> {
+        let uio = Uio::open(name)?;
+        // SAFETY: the registers are those of PG021, and DMA is started only by
+        // `Core`'s functions for that, with the parts of a transfer or a ring.
+        let registers = unsafe { uio.registers(0)? };
+        Self::new(registers, uio.into_interrupt()?, build, None)
+    }
+}
+
+impl AxiDma<Emulated> {
+    /// Starts a model of a core whose stream goes from MM2S to S2MM; its
+    /// [`Controls`] let things go wrong.
+    ///
+    /// # Errors
+    /// [`Error::Uio`], [`Error::Build`]
+    pub fn emulated(
+        emulator: &Emulator,
+        build: Build,
+        mode: Mode,
+    ) -> Result<(Self, Controls), Error> {
+        let controls = Controls::default();
+        let dma = Self::emulated_with(emulator, build, mode, &controls, &Faults::default())?;
+        Ok((dma, controls))
+    }
+
+    /// As [`emulated`](Self::emulated), with what else may go wrong.
+    ///
+    /// # Errors
+    /// As [`emulated`](Self::emulated).
+    pub fn emulated_with(
+        emulator: &Emulator,
+        build: Build,
+        mode: Mode,
+        controls: &Controls,
+        faults: &Faults,
+    ) -> Result<Self, Error> {
+        let bus = emulator.bus();
+        let model = Model::new(bus.clone(), build.check()?, mode, controls.clone());
+        let (registers, interrupt) = emulate_with(model, faults)?;
+        Self::new(registers, interrupt, build, Some(bus))
+    }
+}
+
+impl<I: Io> AxiDma<I> {
+    /// Whether the core was built with it, or for direct register mode.
+    #[must_use]
+    pub fn has_scatter_gather(&self) -> bool {
+        self.mm2s.has_scatter_gather()
+    }
+
+    fn new(
+        registers: Registers<Regs, I>,
+        interrupt: Interrupt,
+        build: Build,
+        bus: Option<Bus>,
+    ) -> Result<Self, Error> {
+        let core = Arc::new(Core::new(registers, interrupt, build.check()?, bus)?);
+        Ok(Self { mm2s: Port::new(core.clone()), s2mm: Port::new(core) })
+    }
+}

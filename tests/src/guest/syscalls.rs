@@ -1,0 +1,277 @@
+//! Each system call of the SDK fails in turn. Then the error says what failed and
+//! on what, nothing of the attempt is left, and what was to be consumed is back.
+#![allow(unsafe_code, reason = "takes buffers back that no device ever saw")]
+
+mod fail;
+
+use std::{collections::BTreeMap, error::Error as StdError, fs, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::Errno;
+use udmabuf::{
+    Buffer, CpuParts, CreateOptions, FromDevice, OpenOptions, Parts, ToDevice, WaitError,
+};
+use udmabuf_examples::{edu::Edu, zdma::Zdma};
+
+use super::{Pair, Tests};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// What failed, with the error as its source.
+type Failure = Box<dyn StdError + Send + Sync>;
+type Operation<'a> = (&'static str, &'a (dyn Fn() -> Result<(), Failure> + Sync));
+
+pub(crate) fn tests(run: &mut Tests, board: &str, [name, other]: Pair) {
+    run.test("system calls of a buffer fail", || {
+        each(&[
+            ("open", &|| Buffer::open(name).map(drop).map_err(Into::into)),
+            ("open unclaimed", &|| {
+                // SAFETY: nobody else uses it.
+                unsafe { OpenOptions::new().open_unclaimed(name) }.map(drop).map_err(Into::into)
+            }),
+            ("list", &|| udmabuf::devices().map(drop).map_err(Into::into)),
+            ("create", &|| created("made")),
+            ("export", &|| exported(name)),
+        ])
+    });
+    run.test("system calls of a handover fail", || handovers(name));
+    // On that board edu reaches only what is made for it.
+    match board {
+        "arm64-smmu" => {}
+        "versal" => {
+            run.test("system calls of an engine fail", || {
+                each(&[
+                    ("engine", &|| Zdma::open("dma").map(drop).map_err(Into::into)),
+                    ("transfer", &|| zdma([name, other])),
+                ])
+            });
+        }
+        _ => run.test("system calls of an engine fail", || {
+            each(&[("engine", &|| edu().map(drop)), ("transfer", &|| upload(name))])
+        }),
+    }
+}
+
+/// What a process has that could be left behind: descriptors, device mappings,
+/// device files.
+fn possessions() -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let path = entry?.path();
+        // The one that reads the directory is gone by now.
+        if let Ok(target) = fs::read_link(&path) {
+            found.insert(path.display().to_string(), target.display().to_string());
+        }
+    }
+    found.retain(|_, target| !target.starts_with("/proc/"));
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    for line in maps.lines().filter(|line| line.contains("/dev/") || line.contains("dmabuf")) {
+        found.insert(line.to_owned(), "mapped".into());
+    }
+    for entry in fs::read_dir("/dev")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("udmabuf") || name == "made" {
+            found.insert(name, "a buffer".into());
+        }
+    }
+    Ok(found)
+}
+
+/// All that an error says.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said += &format!(": {error}");
+        cause = error.source();
+    }
+    said
+}
+
+/// The error is about a device or a path, and ends with what the kernel said; but what
+/// sysfs does not tell of is not there.
+fn says_what(said: &str, errno: Errno) -> Result<()> {
+    let no_device = said.starts_with("no device ") && said.contains(" in /sys/");
+    if no_device || said.contains(" has no register block ") {
+        return Ok(());
+    }
+    let on = [
+        "0000:",
+        "udmabuf",
+        "made",
+        "u-dma-buf",
+        "uio",
+        "UIO",
+        "edu",
+        "dma-buf",
+        "PCI",
+        "/dev/",
+        "/sys/",
+    ];
+    ensure!(on.iter().any(|name| said.contains(name)), "no device in {said:?}");
+    let code = format!("os error {}", errno.raw_os_error());
+    ensure!(said.contains(&code), "not what the kernel said: {said:?}");
+    ensure!(said.contains(": "), "the kernel's error alone: {said:?}");
+    Ok(())
+}
+
+fn each(operations: &[Operation<'_>]) -> Result<String> {
+    // The module's own errors have a meaning of their own; these have none.
+    const ERRNO: Errno = Errno::IO;
+    let (mut injected, mut tolerated) = (0, BTreeMap::new());
+    let mut complaints = Vec::new();
+    for &(title, operation) in operations {
+        let before = possessions()?;
+        for nth in 1.. {
+            let outcome =
+                fail::run(nth, ERRNO, operation).with_context(|| format!("{title}, call {nth}"))?;
+            let context = || format!("{title}, call {nth} ({})", outcome.failed.unwrap_or("none"));
+            match (&outcome.result, outcome.failed) {
+                (Ok(()), None) => break,
+                (Err(error), None) => bail!("{}: {}", context(), chain(&**error)),
+                (Ok(()), Some(call)) => *tolerated.entry(call).or_insert(0) += 1,
+                (Err(error), Some(_)) => {
+                    if let Err(wrong) = says_what(&chain(&**error), ERRNO) {
+                        complaints.push(format!("{}: {wrong}", context()));
+                    }
+                }
+            }
+            injected += 1;
+            ensure!(outcome.calls >= nth, "{}: {} calls", context(), outcome.calls);
+            drop(outcome.result);
+            let after = possessions()?;
+            if after != before {
+                complaints.push(format!("{title}, call {nth}: {before:?} became {after:?}"));
+            }
+        }
+    }
+    ensure!(complaints.is_empty(), "{}", complaints.join("; "));
+    ensure!(injected > 0, "no system call was made");
+    Ok(format!("{injected} in turn, of which nobody had to be told: {tolerated:?}"))
+}
+
+fn created(name: &str) -> Result<(), Failure> {
+    let created = CreateOptions::new(name, 8192).create()?;
+    drop(created.open()?);
+    match created.delete() {
+        Ok(()) => Ok(()),
+        Err(refused) => {
+            // Still there, and whoever drops it deletes it.
+            if !fs::exists(format!("/dev/{name}"))? {
+                return Err("deleted, and yet an error".into());
+            }
+            drop(refused.value);
+            Err(refused.error.into())
+        }
+    }
+}
+
+fn exported(name: &str) -> Result<(), Failure> {
+    let lent = Buffer::open(name)?.into_device().map_err(|refused| refused.error)?;
+    let (lent, error) = match lent.export() {
+        // SAFETY: nobody else has it.
+        Ok(exported) => (unsafe { exported.into_buffer() }, None),
+        Err(refused) => (refused.value, Some(refused.error)),
+    };
+    // A buffer that is dropped while the device owns it keeps its memory for the
+    // life of the process. One call fails, so a second attempt does not.
+    // SAFETY: there is no device.
+    let (again, lost) = match unsafe { lent.into_cpu() } {
+        Ok(_) => return error.map_or(Ok(()), |error| Err(error.into())),
+        Err(refused) => (refused.value, refused.error),
+    };
+    // SAFETY: as above.
+    drop(unsafe { again.into_cpu() }.map_err(|refused| refused.error)?);
+    Err(error.unwrap_or(lost).into())
+}
+
+/// What was to be handed over, and failed, is the CPU's, with its bytes.
+fn handovers(name: &str) -> Result<String> {
+    const ERRNO: Errno = Errno::IO;
+    let buffer = OpenOptions::new().with_kernel_cache_maintenance().open(name)?;
+    let len = buffer.len() / 4;
+    let mut parts = buffer.into_chunks(len)?;
+    let mut injected = 0;
+    for (number, part) in parts.iter_mut().enumerate() {
+        part.as_mut_slice().fill(u8::try_from(number)?);
+    }
+    let mut nth = 1;
+    loop {
+        // Out and back, all at once; where each takes no system call, none fails.
+        let outcome = fail::run(nth, ERRNO, move || match parts.into_device() {
+            Err(refused) => (refused.value, Some(chain(&refused.error))),
+            // SAFETY: there is no device.
+            Ok(lent) => match unsafe { lent.into_cpu() } {
+                Ok(parts) => (parts, None),
+                // SAFETY: as above. Nothing fails twice.
+                Err(refused) => match unsafe { refused.value.into_cpu() } {
+                    Ok(parts) => (parts, Some(chain(&refused.error))),
+                    Err(again) => (Vec::new(), Some(chain(&again.error))),
+                },
+            },
+        })?;
+        let error;
+        (parts, error) = outcome.result;
+        for (number, part) in parts.iter().enumerate() {
+            let kept = part.as_slice().iter().all(|&byte| usize::from(byte) == number);
+            ensure!(kept && parts.len() == 4, "part {number} is another after call {nth}");
+        }
+        let Some(call) = outcome.failed else {
+            ensure!(error.is_none(), "{error:?}");
+            break;
+        };
+        let said = error.with_context(|| format!("call {nth} ({call}) failed without an error"))?;
+        says_what(&said, ERRNO)?;
+        injected += 1;
+        nth += 1;
+    }
+    drop(parts);
+    // All of it is the CPU's: else the next open would be refused.
+    Buffer::open(name)?;
+    Ok(format!("{injected} in turn"))
+}
+
+fn edu() -> Result<Edu, Failure> {
+    // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
+    Ok(unsafe { Edu::open_with_32_bits() }?)
+}
+
+fn upload(name: &str) -> Result<(), Failure> {
+    let edu = edu()?;
+    let buffer = Buffer::open(name)?.for_direction::<ToDevice>();
+    let transfer = match buffer.into_device() {
+        Ok(buffer) => edu.upload(buffer, 0..64, 0).map_err(|refused| refused.error)?,
+        Err(refused) => return Err(refused.error.into()),
+    };
+    finished(transfer)
+}
+
+fn zdma([source, destination]: [&str; 2]) -> Result<(), Failure> {
+    let zdma = Zdma::open("dma")?;
+    let source = Buffer::open(source)?.for_direction::<ToDevice>();
+    let destination = Buffer::open(destination)?.for_direction::<FromDevice>();
+    let pair = (source, destination).into_device().map_err(|refused| refused.error)?;
+    finished(zdma.copy(pair.0, pair.1).map_err(|refused| refused.error)?)
+}
+
+/// After each error of a wait the buffers are there, on their own or in a transfer
+/// that can be stopped.
+fn finished<E: udmabuf::Engine + 'static, P: Parts + 'static>(
+    transfer: udmabuf::Transfer<E, P>,
+) -> Result<(), Failure> {
+    let error = match transfer.wait(TIMEOUT) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let said = chain(&error);
+    match error {
+        WaitError::Failed { .. } => {}
+        WaitError::Timeout { transfer, .. }
+        | WaitError::Unknown { transfer, .. }
+        | WaitError::Sync { transfer, .. } => {
+            if let Err(error) = transfer.stop() {
+                return Err(format!("not stopped after {said}, {error}").into());
+            }
+        }
+    }
+    Err(said.into())
+}
