@@ -53,12 +53,20 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
         }
     }
     for (letter, options) in MADE {
-        let name = format!("fz{id}{letter}");
-        fuzz.guards.push(Guard::new(format!("{name}0"), options, 0xa5)?);
+        let mut made = (0..3)
+            .map(|number| Guard::new(format!("fz{id}{letter}{number}"), options))
+            .collect::<Result<Vec<_>>>()?;
+        // The one with most of the others around it is used.
+        let spans: Vec<[u64; 2]> = made.iter().map(|guard| guard.span).collect();
+        let beside = |&number: &usize| {
+            let [start, end] = spans[number];
+            spans.iter().filter(|span| span[1] == start || span[0] == end).count()
+        };
+        let best = (0..made.len()).max_by_key(beside).unwrap_or(0);
+        let name = made.remove(best).into_buffer()?;
         let text = format!("create {name} {options}\n");
-        command(text.as_bytes()).with_context(|| text.clone())?;
         fuzz.adopt(&name, Some(text))?;
-        fuzz.guards.push(Guard::new(format!("{name}1"), options, 0x5a)?);
+        fuzz.guards.extend(made);
     }
     // Others make buffers in between.
     if role == ALONE {
@@ -69,12 +77,11 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
 
 /// Some buffers have to have guards right before and right behind them.
 fn guarded(fuzz: &Fuzz) -> Result<()> {
-    let guards: Vec<[u64; 2]> = fuzz.guards.iter().map(Guard::span).collect::<Result<_>>()?;
     let mut sides = [0, 0];
     for kind in fuzz.model.kinds.iter().filter(|kind| kind.create.is_some()) {
         let [start, end] = span(&fs::File::open(format!("/dev/{}", kind.name))?)?;
-        sides[0] += u32::from(guards.iter().any(|guard| guard[1] == start));
-        sides[1] += u32::from(guards.iter().any(|guard| guard[0] == end));
+        sides[0] += u32::from(fuzz.guards.iter().any(|guard| guard.span[1] == start));
+        sides[1] += u32::from(fuzz.guards.iter().any(|guard| guard.span[0] == end));
     }
     ensure!(sides[0] > 0 && sides[1] > 0, "guards are elsewhere: {sides:?}");
     Ok(())
