@@ -14,6 +14,7 @@ mod edu;
 mod errors;
 mod existing;
 mod export;
+mod faults;
 mod in_kernel;
 mod kill;
 mod large;
@@ -133,6 +134,7 @@ fn all(run: &mut Tests, board: &str) {
     if board == "arm64" {
         run.test("what the DMA API is told", || dma_api::told(PAIR[0]));
     }
+    faults::tests(run);
     memory_types::tests(run, pairs);
     copying::tests(run, PAIR[0]);
     pinned::tests(run, PAIR[0]);
