@@ -60,6 +60,10 @@ impl Arena {
         Ok(raw::map(self.file.as_fd(), 0, raw::MAP_SHARED, 0, len)?)
     }
 
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
     pub(crate) fn address(&self, place: Place) -> usize {
         match place {
             Place::Good(off) => self.base + usize::from(off),

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |text: &str| text.parse::<u64>().unwrap_or(0);
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["worker", board, id, seed, operations] => {
-            supervisor::work(board, number(id), number(seed), number(operations))
+        [role, board, id, seed, operations] => {
+            supervisor::work(role, board, [id, seed, operations].map(number))
         }
         ["chaos", seed] => supervisor::chaos(number(seed)),
         [board, operations] => supervisor::run(board, number(operations)),

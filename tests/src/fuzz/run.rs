@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, AsRawFd};
 use udmabuf_sys::abi;
 
 use super::{
@@ -174,6 +174,9 @@ impl Fuzz {
                 + self.model.exports.values().filter(|export| export.fd.is_some()).count();
             let there = open_fds()?;
             ensure!(there == self.fds + held, "{there} descriptors, not {}", self.fds + held);
+            // Nor are numbers taken without a descriptor: of so many, one is free.
+            let next = rustix::io::dup(self.arena.file())?.as_raw_fd();
+            ensure!(usize::try_from(next)? <= there, "descriptor {next} is the next of {there}");
             self.mapped()?;
             self.guards.iter().try_for_each(Guard::check)?;
         }

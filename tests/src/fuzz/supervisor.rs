@@ -31,8 +31,9 @@ const MADE: [(&str, &str); 4] = [
 ];
 
 /// A process, as the supervisor starts it.
-pub(crate) fn work(board: &str, id: u64, seed: u64, operations: u64) -> ExitCode {
-    match attempt(board, id, seed, operations) {
+pub(crate) fn work(role: &str, board: &str, numbers: [u64; 3]) -> ExitCode {
+    let [id, seed, _] = numbers;
+    match attempt(role, board, numbers) {
         Ok(digest) => {
             println!("digest {digest:016x}");
             ExitCode::SUCCESS
@@ -44,7 +45,7 @@ pub(crate) fn work(board: &str, id: u64, seed: u64, operations: u64) -> ExitCode
     }
 }
 
-fn attempt(board: &str, id: u64, seed: u64, operations: u64) -> Result<u64> {
+fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<u64> {
     let mut fuzz = Fuzz::new(seed ^ id << 48)?;
     if id == 0 && board.starts_with("arm64") {
         for name in FIXED {
@@ -59,7 +60,10 @@ fn attempt(board: &str, id: u64, seed: u64, operations: u64) -> Result<u64> {
         fuzz.adopt(&name, Some(text))?;
         fuzz.guards.push(Guard::new(format!("{name}1"), options, 0x5a)?);
     }
-    guarded(&fuzz)?;
+    // Others make buffers in between.
+    if role == ALONE {
+        guarded(&fuzz)?;
+    }
     fuzz.run(operations)
 }
 
@@ -72,13 +76,16 @@ fn guarded(fuzz: &Fuzz) -> Result<()> {
         sides[0] += u32::from(guards.iter().any(|guard| guard[1] == start));
         sides[1] += u32::from(guards.iter().any(|guard| guard[0] == end));
     }
-    eprintln!("guards before and behind {sides:?} buffers");
     ensure!(sides[0] > 0 && sides[1] > 0, "guards are elsewhere: {sides:?}");
     Ok(())
 }
 
-fn start(board: &str, id: u64, seed: u64, operations: u64) -> Result<Child> {
-    let arguments = ["worker", board].map(str::to_owned);
+/// A process that has the module to itself, and one of several.
+const ALONE: &str = "alone";
+const WORKER: &str = "worker";
+
+fn start(role: &str, board: &str, id: u64, seed: u64, operations: u64) -> Result<Child> {
+    let arguments = [role, board].map(str::to_owned);
     let numbers = [id, seed, operations].map(|number| number.to_string());
     Ok(Command::new("/proc/self/exe")
         .args(arguments.iter().chain(&numbers))
@@ -113,9 +120,10 @@ pub(crate) fn run(board: &str, operations: u64) -> ExitCode {
     part("fuzz load", &|| load().map(|()| "loaded".into()));
     part("fuzz repeats", &|| repeats(board, seed, operations / 20));
     part("fuzz alone", &|| {
-        end(start(board, 0, seed + 1, operations * 3 / 10)?)?;
+        end(start(ALONE, board, 0, seed + 1, operations * 3 / 10)?)?;
         Ok(format!("{} operations, SEED={seed}", operations * 3 / 10))
     });
+    part("fuzz keeps no memory", &|| keeps_no_memory(board, seed, operations / 20));
     part("fuzz together", &|| together(board, seed + 2, operations * 6 / 10));
     part("fuzz says no addresses", &no_addresses);
     part("fuzz unload", &unload);
@@ -131,12 +139,40 @@ fn load() -> Result<()> {
 
 /// A seed repeats a run: each outcome is the same.
 fn repeats(board: &str, seed: u64, operations: u64) -> Result<String> {
-    let once = end(start(board, 0, seed, operations)?)?;
-    let again = end(start(board, 0, seed, operations)?)?;
+    let once = end(start(ALONE, board, 0, seed, operations)?)?;
+    let again = end(start(ALONE, board, 0, seed, operations)?)?;
     ensure!(once == again, "{once} and then {again}");
-    let other = end(start(board, 0, seed + 1, operations.min(1000))?)?;
+    let other = end(start(ALONE, board, 0, seed + 1, operations.min(1000))?)?;
     ensure!(other != once, "another seed does the same");
     Ok(format!("{} operations twice", operations))
+}
+
+/// What the kernel has allocated and cannot give up, in KiB.
+fn kernel_memory() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        number.context("/proc/meminfo has changed")
+    };
+    Ok(of("SUnreclaim:")? + of("VmallocUsed:")? + of("Percpu:")?)
+}
+
+/// After a run the kernel has as much as after the one before. A kernel that
+/// searches for leaks keeps what was freed for a while, and finds them otherwise.
+fn keeps_no_memory(board: &str, seed: u64, operations: u64) -> Result<String> {
+    if fs::exists("/sys/kernel/debug/kmemleak")? {
+        return Ok("left to the kernel's search".into());
+    }
+    let run = || -> Result<u64> {
+        end(start(ALONE, board, 0, seed, operations)?)?;
+        kernel_memory()
+    };
+    let _ = run()?;
+    let [before, after] = [run()?, run()?];
+    let grown = after.saturating_sub(before);
+    ensure!(grown < 256, "{grown} KiB more after {operations} operations");
+    Ok(format!("{before} KiB, and {after} KiB after {operations} operations more"))
 }
 
 /// Processes with buffers of their own, and others that share some, of which one
@@ -145,7 +181,7 @@ fn together(board: &str, seed: u64, operations: u64) -> Result<String> {
     const PROCESSES: u64 = 3;
     let _ = fs::remove_file(chaos::COUNT);
     let mut children: Vec<Child> = (0..PROCESSES)
-        .map(|id| start(board, id, seed, operations / PROCESSES / 2))
+        .map(|id| start(WORKER, board, id, seed, operations / PROCESSES / 2))
         .collect::<Result<_>>()?;
     let mut random = Random(seed);
     let mut others = (0..PROCESSES).map(|_| chaotic(&mut random)).collect::<Result<Vec<_>>>()?;

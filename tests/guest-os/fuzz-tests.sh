@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Sourced: the fuzzer of the kernel module, and the proof that it finds faults.
+
+# fuzz_tests DIRECTORY OPERATIONS: most of them on a fast kernel, and a share where
+# each is watched.
+fuzz_tests() {
+    FUZZ=$2 board_tests "$1" arm64 arm64-debug
+}
+
+# Breaks the module in one place after the other; each time the fuzzer must say so.
+# The places are in tests/kmod-mutations, in the format of tests/mutations, without
+# a last line. The copy is where it was the last time, for its programs are kept.
+kmod_mutation_tests() { # DIRECTORY
+    local file='' from='' to='' line copy=$CACHE/kmod-mutations
+    rm -rf -- "$copy"
+    mkdir "$copy"
+    git ls-files -z | xargs -0 cp --parents --preserve=timestamps -t "$copy"
+    while IFS= read -r line; do
+        case $line in
+            '#'*) ;;
+            '- '*) from+=${from:+$'\n'}${line#- } ;;
+            '+ '*) to+=${to:+$'\n'}${line#+ } ;;
+            '')
+                [ -z "$from" ] || kmod_mutation "$1" "$copy" "$file" "$from" "$to"
+                file='' from='' to=''
+                ;;
+            *) file=$line ;;
+        esac
+    done < <(cat tests/kmod-mutations && echo)
+    rm -rf -- "$copy"
+}
+
+kmod_mutation() { # DIRECTORY COPY FILE FROM TO
+    local whole name="$3: ${4%%$'\n'*}" output found
+    whole=$(<"$2/$3")
+    if [[ $whole != *"$4"* || ${whole#*"$4"} == *"$4"* ]]; then
+        failed=$((failed + 1))
+        echo "FAILED $name: the text is not there, or more than once"
+        return
+    fi
+    printf '%s\n' "${whole/"$4"/"$5"}" >"$2/$3"
+    rm -rf -- "$1/arm64"
+    output=$(passed=0 failed=0 qemu='' FUZZ=30000 SEED=1 SOURCE=$2 && cd "$2" && board_test arm64 "$1/arm64" 2>&1)
+    printf '%s\n' "$whole" >"$2/$3"
+    found=$(sed -n 's/^arm64: FAILED \(fuzz [^:]*\|board\): .*/\1/p' <<<"$output" | head -1)
+    if [ -n "$found" ] && ! grep -q 'could not be prepared' <<<"$output"; then
+        passed=$((passed + 1))
+        echo "ok $name: found by $found"
+    else
+        failed=$((failed + 1))
+        echo "FAILED $name: nothing found it, or it does not build"
+    fi
+}
