@@ -23,11 +23,11 @@ use udmabuf::{Buffer, Error};
 
 use super::{Pair, Tests, module::attribute, random::Random};
 
-/// Of each kind of driver, in a run of the board; `tests/run soak` asks for a tenth
-/// as many as it asks for transfers, which is 1,000.
+/// Of each kind of driver, in a run of the board. `tests/run soak` asks for a tenth
+/// as many of all six kinds as it asks for transfers, which is 1,000.
 fn kills() -> u32 {
     let soak = std::env::var("soak").ok().and_then(|count| count.parse::<u32>().ok());
-    soak.map_or(30, |transfers| transfers.div_ceil(10))
+    soak.map_or(30, |transfers| transfers.div_ceil(60))
 }
 
 const REFCNT: &str = "/sys/module/u_dma_buf/refcnt";
