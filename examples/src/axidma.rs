@@ -66,6 +66,7 @@ pub use lane::{Laps, Moved};
 pub use model::{Controls, Mode, Model};
 pub use open::AxiDma;
 pub use port::{Coalescing, Log, Mm2s, Port, S2mm, Way};
+pub use registers::DESCRIPTOR_LEN;
 
 /// A channel of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,20 @@
 
 use std::sync::Arc;
 
-use udmabuf::emulator::{Bus, Emulator};
+use udmabuf::{
+    Addressed, Bidirectional, Buffer, CpuOwned,
+    emulator::{Bus, Emulator},
+};
 use udmabuf_uio::{
     Interrupt, Io, Mmio, Registers, Uio,
     emulator::{Emulated, Faults, emulate_with},
 };
 
-use super::{Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm, core::Core, registers::Regs};
+use super::{
+    Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm,
+    core::Core,
+    registers::{DESCRIPTOR_LEN, Regs},
+};
 
 /// The channels of a core that this process drives alone.
 #[derive(Debug)]
@@ -94,6 +101,22 @@ impl<I: Io> AxiDma<I> {
     #[must_use]
     pub fn has_scatter_gather(&self) -> bool {
         self.mm2s.has_scatter_gather()
+    }
+
+    /// Gives each channel one half of the memory, for its descriptors; see
+    /// [`Port::use_descriptors`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Buffer`] if it has no two descriptors' bytes. The
+    /// memory is free again when all that is left of the core is dropped.
+    pub fn use_descriptors<M: Addressed>(
+        &self,
+        memory: Buffer<CpuOwned, Bidirectional, M>,
+    ) -> Result<(), Error> {
+        let half = memory.len() / 2 / DESCRIPTOR_LEN * DESCRIPTOR_LEN;
+        let (mm2s, s2mm) = memory.split_at(half).map_err(|refused| refused.error)?;
+        self.mm2s.use_descriptors(mm2s).map_err(|refused| refused.error)?;
+        self.s2mm.use_descriptors(s2mm).map_err(|refused| refused.error)
     }
 
     fn new(
