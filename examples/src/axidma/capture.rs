@@ -1,5 +1,8 @@
 //! Reading what a channel has received while it goes on.
 
+#[cfg(test)]
+mod tests;
+
 use udmabuf::{Addressed, Buffer, FromDevice, Shared, Transfer};
 use udmabuf_uio::Io;
 
