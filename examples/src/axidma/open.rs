@@ -29,7 +29,8 @@ pub struct AxiDma<I: Io = Mmio> {
 
 impl AxiDma {
     /// Opens the first free core that is a UIO device called `name`, as if it was
-    /// built with the [least](Build::LEAST), and resets it.
+    /// built with the [least](Build::LEAST), and resets it. One whose length register
+    /// is narrower than that cuts long parts short.
     ///
     /// ```no_run
     /// # use udmabuf_examples::axidma::AxiDma;
@@ -41,7 +42,8 @@ impl AxiDma {
     /// # Errors
     /// [`Error::Uio`], [`Error::NotReset`], [`Error::NotThere`]
     pub fn open(name: &str) -> Result<Self, Error> {
-        // SAFETY: every core has that.
+        // SAFETY: every core has that, but for the length: told of more than its
+        // register holds, a core moves less.
         unsafe { Self::open_with(name, Build::LEAST) }
     }
 
@@ -127,5 +129,35 @@ impl<I: Io> AxiDma<I> {
     ) -> Result<Self, Error> {
         let core = Arc::new(Core::new(registers, interrupt, build.check()?, bus)?);
         Ok(Self { mm2s: Port::new(core.clone()), s2mm: Port::new(core) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use udmabuf::{FromDevice, ToDevice, Uncached};
+
+    use super::*;
+
+    /// Most are built for the whole memory of their chip.
+    #[test]
+    fn a_core_has_more_address_bits_than_one_was_told() {
+        let (emulator, limit) = (Emulator::new().with_adversary(), Duration::from_secs(5));
+        for mode in [Mode::Direct, Mode::ScatterGather] {
+            let (bus, wide) = (emulator.bus(), Build { addr_bits: 40, ..Build::LEAST });
+            let model = Model::new(bus.clone(), wide, mode, Controls::default());
+            let (registers, interrupt) = emulate_with(model, &Faults::default()).unwrap();
+            let dma = AxiDma::new(registers, interrupt, Build::LEAST, Some(bus)).unwrap();
+            if mode == Mode::ScatterGather {
+                dma.use_descriptors(emulator.buffer_mapped::<Uncached>(128)).unwrap();
+            }
+            let mut packet = emulator.buffer(256).for_direction::<ToDevice>();
+            packet.as_mut_slice().fill(7);
+            let sink = emulator.buffer(256).for_direction::<FromDevice>();
+            let receiving = dma.s2mm.receive(sink.into_device().unwrap()).unwrap();
+            dma.mm2s.send(packet.into_device().unwrap()).unwrap().wait(limit).unwrap();
+            assert_eq!(receiving.wait(limit).unwrap().as_slice(), [7; 256]);
+        }
     }
 }
