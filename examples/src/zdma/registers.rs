@@ -58,6 +58,8 @@ pub(super) const CTRL2_ENABLE: u32 = 1;
 pub(super) const STATUS_STATE: u32 = 0b11;
 pub(super) const STATUS_PAUSED: u32 = 0b01;
 pub(super) const STATUS_BUSY: u32 = 0b10;
+/// What is read where no channel answers.
+pub(super) const STATUS_NOTHING: u32 = u32::MAX;
 
 /// The reset value: incrementing bursts of 16, and no cache attributes but
 /// "modifiable".
