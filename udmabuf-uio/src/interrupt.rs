@@ -58,10 +58,11 @@ use crate::{Error, emulator::Line, handle::Handle, pci::Config, vfio::VfioLine};
 /// Without blocking, or in an executor, [`arm`](Self::arm) it.
 #[derive(Debug)]
 pub struct Interrupt {
-    source: Source,
-    missed: u64,
+    /// Dropped before the device's lock, as every descriptor of it.
     #[cfg(feature = "tokio")]
     watched: Option<tokio::Watched>,
+    source: Source,
+    missed: u64,
 }
 
 #[derive(Debug)]
@@ -110,10 +111,10 @@ impl Interrupt {
 
     fn from_source(source: Source) -> Self {
         Self {
-            source,
-            missed: 0,
             #[cfg(feature = "tokio")]
             watched: None,
+            source,
+            missed: 0,
         }
     }
 
