@@ -129,8 +129,11 @@ enum Place<D: Direction, M: Addressed> {
     Moving,
 }
 
+/// A part of a ring that the CPU has.
+type CpuPart<E, M> = Buffer<CpuOwned, <E as Stream>::Direction, M>;
+
 /// What a stopped ring was made of: the engine, and all parts in order.
-pub type Stopped<E, M> = (E, Vec<Buffer<CpuOwned, <E as Stream>::Direction, M>>);
+pub type Stopped<E, M> = (E, Vec<CpuPart<E, M>>);
 
 /// A ring that was not stopped, and why.
 pub type NotStopped<E, M> = Handoff<Ring<E, M>, RingError<<E as Stream>::Error>>;
@@ -199,10 +202,7 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
     /// # Errors
     /// [`Error::Unsupported`] if there are no parts, or one is not on the
     /// engine's bus; all is in [`Handoff::value`].
-    pub fn new(
-        engine: E,
-        parts: Vec<Buffer<CpuOwned, E::Direction, M>>,
-    ) -> Result<Self, Handoff<Stopped<E, M>>> {
+    pub fn new(engine: E, parts: Vec<CpuPart<E, M>>) -> Result<Self, Handoff<Stopped<E, M>>> {
         let stranger = parts.iter().find(|part| part.part().memory().bus() != engine.bus());
         let refused = match stranger {
             Some(part) => Some((part.name().into(), "not on the engine's bus")),
@@ -236,7 +236,7 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn next_mut(&mut self) -> Option<&mut Buffer<CpuOwned, E::Direction, M>> {
+    pub fn next_mut(&mut self) -> Option<&mut CpuPart<E, M>> {
         match self.next_place() {
             Some(Place::Cpu(part)) => Some(part),
             _ => None,
@@ -284,7 +284,7 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
     pub fn complete(
         &mut self,
         timeout: Duration,
-    ) -> Result<&mut Buffer<CpuOwned, E::Direction, M>, RingError<E::Error>> {
+    ) -> Result<&mut CpuPart<E, M>, RingError<E::Error>> {
         if self.in_flight == 0 {
             return Err(RingError::Empty);
         }
