@@ -166,19 +166,14 @@ impl<I: Io, D: Way> Port<I, D> {
         self,
         coalescing: Coalescing,
         parts: Vec<Buffer<CpuOwned, D, M>>,
-    ) -> Result<
-        (Ring<Queue<I, D>, D, M>, Log<I>),
-        Handoff<(Self, Vec<Buffer<CpuOwned, D, M>>), Error>,
-    > {
+    ) -> Result<(Ring<Queue<I, D>, M>, Log<I>), Handoff<(Self, Vec<Buffer<CpuOwned, D, M>>), Error>>
+    {
         if let Err(error) = self.check_ring(coalescing, parts.len()) {
             return Err(Handoff { error, value: (self, parts) });
         }
         let log = Log { core: self.core.clone(), side: D::SIDE };
         let channel = Channel { core: self.core.clone(), side: D::SIDE };
-        match Ring::new(
-            Queue { channel, coalescing, is_stopped: false, direction: PhantomData },
-            parts,
-        ) {
+        match Ring::new(Queue { channel, coalescing, direction: PhantomData }, parts) {
             Ok(ring) => Ok((ring, log)),
             Err(Handoff { error, value: (_, parts) }) => {
                 Err(Handoff { error: error.into(), value: (self, parts) })
@@ -206,7 +201,7 @@ impl<I: Io, D: Way> Port<I, D> {
     /// The channel of a ring that was stopped, and its parts.
     #[must_use]
     pub fn from_ring<M: Addressed>(
-        (queue, parts): Stopped<Queue<I, D>, D, M>,
+        (queue, parts): Stopped<Queue<I, D>, M>,
     ) -> (Self, Vec<Buffer<CpuOwned, D, M>>) {
         (Self::new(queue.channel.core), parts)
     }
