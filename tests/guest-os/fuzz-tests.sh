@@ -8,10 +8,11 @@ fuzz_tests() {
 }
 
 # Breaks the module in one place after the other; each time the fuzzer must say so.
-# The places are in tests/kmod-mutations, in the format of tests/mutations, without
-# a last line. The copy is where it was the last time, for its programs are kept.
+# The places are in tests/kmod-mutations, in the format of tests/mutations, but for
+# the last line, if there is one: a board, and what its kernel has to say.
+# The copy is where it was the last time, for its programs are kept.
 kmod_mutation_tests() { # DIRECTORY
-    local file='' from='' to='' line copy=$CACHE/kmod-mutations
+    local file='' from='' to='' on=arm64 line copy=$CACHE/kmod-mutations
     rm -rf -- "$copy"
     mkdir "$copy"
     git ls-files -z | xargs -0 cp --parents --preserve=timestamps -t "$copy"
@@ -20,9 +21,10 @@ kmod_mutation_tests() { # DIRECTORY
             '#'*) ;;
             '- '*) from+=${from:+$'\n'}${line#- } ;;
             '+ '*) to+=${to:+$'\n'}${line#+ } ;;
+            '= '*) on=${line#= } ;;
             '')
-                [ -z "$from" ] || kmod_mutation "$1" "$copy" "$file" "$from" "$to"
-                file='' from='' to=''
+                [ -z "$from" ] || kmod_mutation "$1" "$copy" "$file" "$from" "$to" "$on" </dev/null
+                file='' from='' to='' on=arm64
                 ;;
             *) file=$line ;;
         esac
@@ -30,8 +32,9 @@ kmod_mutation_tests() { # DIRECTORY
     rm -rf -- "$copy"
 }
 
-kmod_mutation() { # DIRECTORY COPY FILE FROM TO
-    local whole name="$3: ${4%%$'\n'*}" output found
+kmod_mutation() { # DIRECTORY COPY FILE FROM TO 'BOARD [WORDS]'
+    local whole name="$3: ${4%%$'\n'*}" output found board=${6%% *} said='fuzz [^:]*\|board'
+    [ "$board" = "$6" ] || said="board: .*the kernel said: .*${6#* }[^;]*"
     whole=$(<"$2/$3")
     if [[ $whole != *"$4"* || ${whole#*"$4"} == *"$4"* ]]; then
         failed=$((failed + 1))
@@ -39,10 +42,10 @@ kmod_mutation() { # DIRECTORY COPY FILE FROM TO
         return
     fi
     printf '%s\n' "${whole/"$4"/"$5"}" >"$2/$3"
-    rm -rf -- "$1/arm64"
-    output=$(passed=0 failed=0 qemu='' FUZZ=30000 SEED=1 SOURCE=$2 && cd "$2" && board_test arm64 "$1/arm64" 2>&1)
+    rm -rf -- "${1:?}/$board"
+    output=$(passed=0 failed=0 qemu='' FUZZ=30000 SEED=1 SOURCE=$2 && cd "$2" && board_test "$board" "$1/$board" 2>&1)
     printf '%s\n' "$whole" >"$2/$3"
-    found=$(sed -n 's/^arm64: FAILED \(fuzz [^:]*\|board\): .*/\1/p' <<<"$output" | head -1)
+    found=$(sed -n "s/^$board: FAILED \($said\)[:;].*/\1/p" <<<"$output" | head -1)
     if [ -n "$found" ] && ! grep -q 'could not be prepared' <<<"$output"; then
         passed=$((passed + 1))
         echo "ok $name: found by $found"

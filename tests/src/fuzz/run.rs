@@ -9,7 +9,7 @@ use udmabuf_sys::abi;
 
 use super::{
     arena::{Arena, PAGE, Place},
-    guards::Guard,
+    guards::{Guard, Reserved},
     model::{Id, Model},
     op::Op,
     random::Random,
@@ -38,6 +38,7 @@ pub(crate) struct Fuzz {
     /// What was in each when it went.
     pub(crate) kept: Vec<Vec<u8>>,
     pub(crate) guards: Vec<Guard>,
+    pub(crate) reserved: Option<Reserved>,
     random: Random,
     last: VecDeque<(u64, Op)>,
     /// Of all outcomes so far: two runs of a seed have the same.
@@ -53,6 +54,7 @@ impl Fuzz {
             devices: Vec::new(),
             kept: Vec::new(),
             guards: Vec::new(),
+            reserved: None,
             random: Random(seed),
             last: VecDeque::new(),
             digest: 0,
@@ -179,6 +181,7 @@ impl Fuzz {
             ensure!(usize::try_from(next)? <= there, "descriptor {next} is the next of {there}");
             self.mapped()?;
             self.guards.iter().try_for_each(Guard::check)?;
+            self.reserved.iter().try_for_each(Reserved::check)?;
         }
         Ok(())
     }
@@ -249,6 +252,7 @@ impl Fuzz {
         }
         let guards = self.guards.len();
         self.guards.drain(..).try_for_each(Guard::end)?;
+        self.reserved.iter().try_for_each(Reserved::check)?;
         ensure!(open_fds()? == self.fds - guards, "descriptors are left");
         Ok(())
     }

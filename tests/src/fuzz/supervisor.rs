@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{
     admin::{CLASS, command},
     chaos,
-    guards::{Guard, span},
+    guards::{Guard, Reserved, span},
     random::Random,
     run::Fuzz,
 };
@@ -51,6 +51,9 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
         for name in FIXED {
             fuzz.renew(name)?;
         }
+        // Before the kept buffer, and behind the one in the region before its.
+        let [start, end] = [span(FIXED[0])?[1], span(FIXED[1])?[0]];
+        fuzz.reserved = Some(Reserved::new(start, end)?);
     }
     for (letter, options) in MADE {
         let mut made = (0..3)
@@ -79,7 +82,7 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
 fn guarded(fuzz: &Fuzz) -> Result<()> {
     let mut sides = [0, 0];
     for kind in fuzz.model.kinds.iter().filter(|kind| kind.create.is_some()) {
-        let [start, end] = span(&fs::File::open(format!("/dev/{}", kind.name))?)?;
+        let [start, end] = span(&kind.name)?;
         sides[0] += u32::from(fuzz.guards.iter().any(|guard| guard.span[1] == start));
         sides[1] += u32::from(fuzz.guards.iter().any(|guard| guard.span[0] == end));
     }
