@@ -22,7 +22,7 @@ static int udb_open_user(struct udb_buffer *buf)
 {
 	int ret;
 
-	ret = mutex_lock_interruptible(&buf->opening);
+	ret = mutex_lock_killable(&buf->opening);
 	if (ret)
 		return ret;
 	ret = udb_enter(buf);

@@ -190,7 +190,7 @@ static ssize_t udb_manager_write(struct file *file, const char __user *text, siz
 	size_t done = 0;
 	int ret;
 
-	ret = mutex_lock_interruptible(&mgr->lock);
+	ret = mutex_lock_killable(&mgr->lock);
 	if (ret)
 		return ret;
 	/* An answer is read from its start. */
@@ -220,7 +220,7 @@ static ssize_t udb_manager_read(struct file *file, char __user *text, size_t len
 	struct udb_manager_file *mgr = file->private_data;
 	ssize_t ret;
 
-	ret = mutex_lock_interruptible(&mgr->lock);
+	ret = mutex_lock_killable(&mgr->lock);
 	if (ret)
 		return ret;
 	if (mgr->answer)

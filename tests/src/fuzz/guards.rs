@@ -32,6 +32,10 @@ impl Guard {
         Ok(Self { name, file, len, span })
     }
 
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        self.span[1] == other.span[0] || self.span[0] == other.span[1]
+    }
+
     /// As it was made; its name.
     pub(crate) fn into_buffer(self) -> Result<String> {
         self.file.write_all_at(&vec![0; self.len], 0)?;

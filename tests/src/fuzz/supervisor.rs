@@ -56,20 +56,11 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
         fuzz.reserved = Some(Reserved::new(start, end)?);
     }
     for (letter, options) in MADE {
-        let mut made = (0..3)
-            .map(|number| Guard::new(format!("fz{id}{letter}{number}"), options))
-            .collect::<Result<Vec<_>>>()?;
-        // The one with most of the others around it is used.
-        let spans: Vec<[u64; 2]> = made.iter().map(|guard| guard.span).collect();
-        let beside = |&number: &usize| {
-            let [start, end] = spans[number];
-            spans.iter().filter(|span| span[1] == start || span[0] == end).count()
-        };
-        let best = (0..made.len()).max_by_key(beside).unwrap_or(0);
-        let name = made.remove(best).into_buffer()?;
+        let (used, guards) = surrounded(|number| format!("fz{id}{letter}{number}"), options)?;
+        let name = used.into_buffer()?;
         let text = format!("create {name} {options}\n");
         fuzz.adopt(&name, Some(text))?;
-        fuzz.guards.extend(made);
+        fuzz.guards.extend(guards);
     }
     // Others make buffers in between.
     if role == ALONE {
@@ -78,15 +69,34 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
     fuzz.run(operations)
 }
 
-/// Some buffers have to have guards right before and right behind them.
+/// A buffer and two guards, right beside it if the memory of so many buffers allows.
+fn surrounded(name: impl Fn(usize) -> String, options: &str) -> Result<(Guard, Vec<Guard>)> {
+    let mut made: Vec<Guard> = Vec::new();
+    for number in 0..24 {
+        made.push(Guard::new(name(number), options)?);
+        let both = |one: &Guard| made.iter().filter(|other| one.is_beside(other)).count() == 2;
+        if made.iter().any(both) {
+            break;
+        }
+    }
+    let beside = |&number: &usize| made.iter().filter(|one| one.is_beside(&made[number])).count();
+    let used = made.swap_remove((0..made.len()).max_by_key(beside).unwrap_or(0));
+    made.sort_by_key(|guard| !guard.is_beside(&used));
+    let others = made.split_off(2.min(made.len()));
+    others.into_iter().try_for_each(Guard::end)?;
+    Ok((used, made))
+}
+
+/// A guard has to be right beside some buffer. Where memory was used before it is not
+/// always on both sides; `Reserved` is.
 fn guarded(fuzz: &Fuzz) -> Result<()> {
-    let mut sides = [0, 0];
+    let mut beside = false;
     for kind in fuzz.model.kinds.iter().filter(|kind| kind.create.is_some()) {
         let [start, end] = span(&kind.name)?;
-        sides[0] += u32::from(fuzz.guards.iter().any(|guard| guard.span[1] == start));
-        sides[1] += u32::from(fuzz.guards.iter().any(|guard| guard.span[0] == end));
+        let touches = |guard: &Guard| guard.span[1] == start || guard.span[0] == end;
+        beside |= fuzz.guards.iter().any(touches);
     }
-    ensure!(sides[0] > 0 && sides[1] > 0, "guards are elsewhere: {sides:?}");
+    ensure!(beside, "all guards are elsewhere");
     Ok(())
 }
 
