@@ -27,7 +27,7 @@ use super::{Pair, Tests, module::attribute, random::Random};
 /// as many of all six kinds as it asks for transfers, which is 1,000.
 fn kills() -> u32 {
     let soak = std::env::var("soak").ok().and_then(|count| count.parse::<u32>().ok());
-    soak.map_or(30, |transfers| transfers.div_ceil(60))
+    soak.map_or(10, |transfers| transfers.div_ceil(60))
 }
 
 const REFCNT: &str = "/sys/module/u_dma_buf/refcnt";

@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 pub(crate) use nobody::report;
 use rustix::{io::Errno, mm::MapFlags};
 use udmabuf::Buffer;
@@ -99,20 +99,29 @@ fn is_the_buffer(name: &str) -> Result<String> {
 
 /// A claim costs the kernel memory, and time to whoever looks for one.
 fn bounded_claims() -> Result<String> {
-    const PAGES: u64 = 2 * abi::CLAIM_RANGES_MAX + 2;
-    let large = Created::new("large", PAGES * PAGE as u64, "")?;
-    let file = open(large.name)?;
-    let claim = |page: u64| ioctl::claim_range(file.as_fd(), page * 4096, 4096, false);
-    for number in 0..abi::CLAIM_RANGES_MAX {
-        claim(2 * number).with_context(|| format!("claim {number}"))?;
-    }
-    claim(0).context("what is claimed already")?;
-    let more = claim(2 * abi::CLAIM_RANGES_MAX);
-    ensure!(more == Err(Errno::NOSPC), "one more: {more:?}");
+    const PAGES: u64 = 128;
+    let buffer = Created::new("claims", PAGES * PAGE as u64, "")?;
+    let file = open(buffer.name)?;
+    let claim = |(page, count): (u64, u64)| {
+        ioctl::claim_range(file.as_fd(), page * 4096, count * 4096, false)
+    };
+    // None is inside one before it, so each is a claim of its own.
+    let mut ranges =
+        (1..PAGES).flat_map(|count| (0..=PAGES - count).map(move |page| (page, count)));
+    let mut made = 0;
+    let refused = loop {
+        let Some(range) = ranges.next() else { bail!("no end of claims") };
+        match claim(range) {
+            Ok(()) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    ensure!(refused == Errno::NOSPC && made == abi::CLAIM_RANGES_MAX, "{made}, then {refused}");
+    claim((0, 1)).context("what is claimed already")?;
     drop(file);
-    let file = open(large.name)?;
+    let file = open(buffer.name)?;
     ioctl::claim_range(file.as_fd(), 0, 4096, false).context("after the last user left")?;
-    Ok(format!("{} ranges of a buffer", abi::CLAIM_RANGES_MAX))
+    Ok(format!("{made} ranges of a buffer"))
 }
 
 /// Where the kernel's own addresses begin: the upper half of 64 bits, less what
