@@ -21,11 +21,7 @@ fn main() -> anyhow::Result<()> {
         let dma = AxiDma::open(&name)?; // first: it stops what a crashed program left running
         let buffers = [Buffer::open("udmabuf0")?, Buffer::open("udmabuf1")?];
         if dma.has_scatter_gather() {
-            let memory: Buffer<_, _, Uncached> = OpenOptions::new().uncached().open("udmabuf2")?;
-            let middle = memory.len() / 2 / 64 * 64;
-            let (mm2s, s2mm) = memory.split_at(middle)?;
-            dma.mm2s.use_descriptors(mm2s)?;
-            dma.s2mm.use_descriptors(s2mm)?;
+            dma.use_descriptors(OpenOptions::new().uncached().open("udmabuf2")?)?;
         }
         return run(&dma, buffers);
     }
@@ -33,8 +29,7 @@ fn main() -> anyhow::Result<()> {
         let emulator = Emulator::new();
         let (dma, _) = AxiDma::emulated(&emulator, Build::LEAST, mode)?;
         if dma.has_scatter_gather() {
-            dma.mm2s.use_descriptors(emulator.buffer_mapped::<Uncached>(4096))?;
-            dma.s2mm.use_descriptors(emulator.buffer_mapped::<Uncached>(4096))?;
+            dma.use_descriptors(emulator.buffer_mapped::<Uncached>(4096))?;
         }
         run(&dma, [(); 2].map(|()| emulator.buffer(16 * PART_LEN)))?;
     }

@@ -15,14 +15,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use udmabuf::{Buffer, CpuOwned, Direction, OpenOptions, emulator::Emulator};
+use udmabuf::{Buffer, CpuOwned, Direction, OpenOptions, Uncached, emulator::Emulator};
 use udmabuf_examples::{
+    axidma::{self, AxiDma, Build, DESCRIPTOR_LEN, Mode},
     edu::Edu,
     loopback::{self, Loopback},
-    stream::{Copying, EduLane, Lane, Part, Plan, Summary, Until, run},
+    stream::{Copying, EduLane, Lane, Part, Plan, Returning, Summary, Until, run},
     zdma::Zdma,
 };
-use udmabuf_uio::emulator::Faults;
+use udmabuf_uio::{Io, emulator::Faults};
 
 const USAGE: &str = "\
 usage: stream [ENGINE] [--OPTION=VALUE]...
@@ -30,6 +31,8 @@ engines:
   emulated       (the default) models of a copy engine, and emulated buffers
   adversary      the same under the most hostile cache that hardware can have
   zdma           channels of a Zynq UltraScale+ or Versal
+  axidma         AXI DMA cores whose stream goes back, in either mode
+  axidma-model   models of such cores, with scatter-gather, under that cache
   edu            QEMU's PCI device with `dma_mask=0xffffffff`
 options:
   --maintenance  of the cache, `own` or `kernel`; own, where that is enough
@@ -39,6 +42,7 @@ options:
   --name         of the UIO device; dma
   --from         the buffer that is sent; udmabuf0
   --to           the buffer that receives; udmabuf1
+  --descriptors  the buffer for those of cores with scatter-gather; udmabuf2
   --delay        microseconds that an emulated engine takes beside copying; 0
   --count        parts to send; 1000
   --seconds      how long to send, instead
@@ -56,6 +60,7 @@ struct Options {
     name: String,
     from: String,
     to: String,
+    descriptors: String,
     open: OpenOptions,
     part: usize,
     in_flight: usize,
@@ -73,6 +78,7 @@ impl Options {
             name: "dma".into(),
             from: "udmabuf0".into(),
             to: "udmabuf1".into(),
+            descriptors: "udmabuf2".into(),
             open: OpenOptions::new(),
             part: 2048,
             in_flight: 8,
@@ -93,6 +99,7 @@ impl Options {
                 "--name" => options.name = value.into(),
                 "--from" => options.from = value.into(),
                 "--to" => options.to = value.into(),
+                "--descriptors" => options.descriptors = value.into(),
                 "--delay" => options.delay = Duration::from_micros(number(option, value)?),
                 "--count" => options.plan.until = Until::Parts(number(option, value)?),
                 "--seconds" => {
@@ -134,6 +141,8 @@ fn main() -> Result<()> {
             let lanes = engines.iter().map(|zdma| Copying::new(|from, to| zdma.copy(from, to)));
             stream(lanes.collect(), hardware_parts(&options)?, &options)
         }
+        "axidma" => axidma(&options),
+        "axidma-model" => axidma_model(&options),
         "edu" => {
             // SAFETY: the choice of this engine is the user's word for it.
             let engines = engines(&options, || unsafe { Edu::open_with_32_bits() })?;
@@ -144,16 +153,49 @@ fn main() -> Result<()> {
     }
 }
 
+fn axidma(options: &Options) -> Result<()> {
+    let cores = engines(options, || AxiDma::open(&options.name))?;
+    if cores.iter().any(AxiDma::has_scatter_gather) {
+        let memory = OpenOptions::new().uncached().open(&options.descriptors)?;
+        let len = memory.len() / cores.len() / (2 * DESCRIPTOR_LEN) * (2 * DESCRIPTOR_LEN);
+        for (core, memory) in cores.iter().zip(memory.into_chunks(len)?) {
+            core.use_descriptors(memory)?;
+        }
+    }
+    stream(returning(&cores), hardware_parts(options)?, options)
+}
+
+fn axidma_model(options: &Options) -> Result<()> {
+    let emulator = Emulator::new().with_adversary();
+    let cores = engines(options, || {
+        AxiDma::emulated(&emulator, Build::LEAST, Mode::ScatterGather).map(|(core, _)| core)
+    })?;
+    for core in &cores {
+        core.use_descriptors(emulator.buffer_mapped::<Uncached>(2 * DESCRIPTOR_LEN))?;
+    }
+    stream(returning(&cores), emulated_parts(&emulator, options)?, options)
+}
+
+fn returning<I: Io>(cores: &[AxiDma<I>]) -> Vec<impl Lane<Error = axidma::Error>> {
+    let cores = cores.iter();
+    cores
+        .map(|AxiDma { mm2s, s2mm }| Returning::new(|from| mm2s.send(from), |to| s2mm.receive(to)))
+        .collect()
+}
+
 fn emulated(emulator: &Emulator, options: &Options) -> Result<()> {
     let engines = engines(options, || {
         let faults = Faults::default();
         Ok::<_, loopback::Error>((Loopback::emulated_with(emulator, &faults)?, faults))
     })?;
     let lanes = engines.iter().map(|(engine, faults)| slow(engine, faults, options.delay));
+    stream(lanes.collect(), emulated_parts(emulator, options)?, options)
+}
+
+fn emulated_parts(emulator: &Emulator, options: &Options) -> Result<Vec<Part>> {
     let len = options.part.saturating_mul(options.in_flight);
     ensure!(len <= LARGEST, "{len} bytes of parts are too many to be emulated");
-    let parts = parts(emulator.buffer(len), emulator.buffer(len), options)?;
-    stream(lanes.collect(), parts, options)
+    parts(emulator.buffer(len), emulator.buffer(len), options)
 }
 
 /// An engine that sleeps before it copies, and leaves the CPU to others meanwhile,

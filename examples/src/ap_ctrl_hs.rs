@@ -64,9 +64,9 @@ block! {
     }
 }
 
-/// A core does not come to rest: it has no way to be broken off.
+/// A core does not come to rest: it has no way to be broken off, or does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the core is still busy")]
+#[error("the core is still busy, or does not answer")]
 pub struct NotIdle;
 
 /// A core with registers `K`, which start with [`ApCtrlHs`].
@@ -149,14 +149,16 @@ impl<K: Block, I: Io> Core<K, I> {
 
     /// Whether the core has nothing to do.
     pub fn is_idle(&mut self) -> bool {
-        self.state().get(Control::IDLE)
+        self.state().is_some_and(|state| state.get(Control::IDLE))
     }
 
     /// Whoever reads the state, for whatever bit, clears "done": so it is kept.
-    fn state(&mut self) -> Control {
+    /// Where no core answers, all bits are 1: that is none of its states.
+    fn state(&mut self) -> Option<Control> {
         let state = self.registers.take(self.control.register(ApCtrlHs::CONTROL));
-        self.done |= state.get(Control::DONE);
-        state
+        let is_there = state != Control(u32::MAX);
+        self.done |= is_there && state.get(Control::DONE);
+        is_there.then_some(state)
     }
 
     /// Waits for the core's interrupt, or the deadline, and says how many there
@@ -187,14 +189,14 @@ impl<K: Block, I: Io> Core<K, I> {
     /// Lets the core finish what it has begun, and no more.
     ///
     /// # Errors
-    /// [`NotIdle`] at the deadline.
+    /// [`NotIdle`] at the deadline, or if no core answers.
     pub fn stop(&mut self, deadline: Instant) -> Result<(), NotIdle> {
         let control = self.control.register(ApCtrlHs::CONTROL);
-        if self.state().get(Control::AUTO_RESTART) {
+        if self.state().is_some_and(|state| state.get(Control::AUTO_RESTART)) {
             self.registers.write(control, Control(0));
         }
         loop {
-            let state = self.state();
+            let state = self.state().ok_or(NotIdle)?;
             if state.get(Control::IDLE) && !state.get(Control::START) {
                 return Ok(());
             }

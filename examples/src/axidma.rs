@@ -8,7 +8,7 @@
 //! | mode | what a transfer is |
 //! |---|---|
 //! | direct register | one buffer, one packet |
-//! | scatter-gather | packets of many parts, many packets at once, [rings](Port::into_ring), and [parts over and over](Port::repeat); the channel needs memory for [descriptors](Port::use_descriptors) |
+//! | scatter-gather | packets of many parts, many packets at once, [rings](Port::into_ring), and [parts over and over](Port::repeat), which can be [read](S2mm::copy_part) as they come; the channel needs memory for [descriptors](Port::use_descriptors) |
 //!
 //! ```
 //! use std::time::Duration;
@@ -43,6 +43,7 @@
 //! One of the threads that wait for a transfer clears it for both.
 
 mod build;
+mod capture;
 mod channel;
 mod core;
 mod descriptors;
@@ -66,6 +67,7 @@ pub use lane::{Laps, Moved};
 pub use model::{Controls, Mode, Model};
 pub use open::AxiDma;
 pub use port::{Coalescing, Log, Mm2s, Port, S2mm, Way};
+pub use registers::DESCRIPTOR_LEN;
 
 /// A channel of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

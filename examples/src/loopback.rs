@@ -39,6 +39,8 @@ block! {
 
 const STATUS_DONE: u32 = 1 << 0;
 const STATUS_BUS_ERROR: u32 = 1 << 1;
+/// What is read where no device answers.
+const NOTHING: u32 = u32::MAX;
 
 /// What goes wrong on the engine.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,9 @@ pub enum Error {
     /// The engine accessed what it must not.
     #[error("the engine met an error on the bus")]
     Bus,
+    /// It may still access memory.
+    #[error("no engine answers")]
+    NotThere,
 }
 
 /// The buffers of a copy: source and destination.
@@ -140,6 +145,9 @@ unsafe impl<I: Io> Engine for Core<I> {
 
     fn poll(&mut self) -> Progress<Error> {
         let status = self.regs.read(Regs::STATUS);
+        if status == NOTHING {
+            return Progress::Running; // waiting says why
+        }
         self.regs.write(Regs::STATUS, status);
         if status & STATUS_BUS_ERROR != 0 {
             Progress::Failed(Error::Bus)
@@ -163,7 +171,7 @@ unsafe impl<I: Io> Engine for Core<I> {
     fn stop(&mut self) -> Result<(), Error> {
         self.regs.write(Regs::CONTROL, 0);
         self.regs.write(Regs::STATUS, STATUS_DONE | STATUS_BUS_ERROR);
-        Ok(())
+        if self.regs.read(Regs::STATUS) == NOTHING { Err(Error::NotThere) } else { Ok(()) }
     }
 }
 

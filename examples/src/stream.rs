@@ -1,8 +1,9 @@
 //! A stream: parts that the CPU fills, an engine copies and the CPU compares,
 //! many of them at the device at once, so that the CPU works while the engine does.
 //!
-//! Over any driver that copies from one buffer into another ([`Copying`]), or
-//! gets a part through by more than one transfer, as [`EduLane`] does.
+//! Over any driver that copies from one buffer into another ([`Copying`]), that
+//! sends and receives ([`Returning`]), or that gets a part through by one transfer
+//! after the other, as [`EduLane`] does.
 //!
 //! ```
 //! use udmabuf::{FromDevice, ToDevice, emulator::Emulator};
@@ -33,7 +34,7 @@ use std::{
 };
 
 use in_flight::InFlight;
-pub use lane::{Copying, EduLane, Handed, Lane, Part};
+pub use lane::{Copying, EduLane, Handed, Lane, Part, Returning};
 pub use latency::Latencies;
 use rustix::time::{ClockId, clock_gettime};
 use udmabuf::{CpuParts as _, StartError};

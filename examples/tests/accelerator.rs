@@ -244,7 +244,7 @@ fn what_a_program_before_left_running_is_waited_for() {
     assert_eq!(found.wait(Instant::now() + LONG).unwrap(), 1);
 
     let error = core(Model { hangs: true, ..left() }, SHORT).unwrap_err();
-    assert_eq!(error.to_string(), "the core is still busy");
+    assert_eq!(error.to_string(), "the core is still busy, or does not answer");
 }
 
 #[test]
@@ -260,4 +260,20 @@ fn the_bits_are_those_of_the_manual() {
     for (control, bits) in all {
         assert_eq!(control, Control(bits));
     }
+}
+
+/// What is read of a device that is gone is all ones: "done" among them.
+#[test]
+fn an_unplugged_core_is_not_done() {
+    let (emulator, faults) = (Emulator::new(), Faults::default());
+    let vadd = Accelerator::emulated(&emulator, &faults).unwrap();
+    faults.stall();
+    let sum = add(&vadd, vectors(&emulator, [64; 3])).unwrap();
+    faults.unplug();
+    let result = sum.wait(LONG);
+    let Err(WaitError::Unknown { error, transfer }) = result else { panic!("{result:?}") };
+    assert!(matches!(error, Error::Uio(udmabuf_uio::Error::Removed { .. })), "{error}");
+    let stopped = transfer.stop();
+    let Err(WaitError::Unknown { error, .. }) = stopped else { panic!("{stopped:?}") };
+    assert!(matches!(error, Error::NotIdle(_)), "{error}");
 }

@@ -113,3 +113,19 @@ fn a_copy_survives_a_sync_that_fails() {
     let (source, destination) = transfer.wait(LONG).unwrap();
     assert_eq!(source.as_slice(), destination.as_slice());
 }
+
+#[test]
+fn an_unplugged_engine_keeps_the_buffers() {
+    let (emulator, faults) = (Emulator::new(), Faults::default());
+    let engine = Loopback::emulated_with(&emulator, &faults).unwrap();
+    faults.stall();
+    let (source, destination) = ends(&emulator, 64, 64);
+    let parts = (source.into_device().unwrap(), destination.into_device().unwrap());
+    let transfer = engine.copy(parts.0, parts.1).unwrap();
+    faults.unplug();
+    let result = transfer.wait(LONG);
+    let Err(WaitError::Unknown { error, transfer }) = result else { panic!("{result:?}") };
+    assert!(matches!(error, Error::Uio(udmabuf_uio::Error::Removed { .. })), "{error}");
+    let stopped = transfer.stop();
+    assert!(matches!(stopped, Err(WaitError::Unknown { error: Error::NotThere, .. })));
+}

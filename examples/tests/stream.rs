@@ -1,4 +1,4 @@
-//! Streams over the emulator's copy engines.
+//! Streams over the emulator's copy engines and models of the AXI DMA.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use udmabuf::{Buffer, CpuOwned, Direction, emulator::Emulator};
+use udmabuf::{Buffer, CpuOwned, Direction, Uncached, emulator::Emulator};
 use udmabuf_examples::{
+    axidma::{self, AxiDma, Build, Mode, Side},
     loopback::{Error as EngineError, Loopback},
-    stream::{Copying, Error, Handed, Lane, Part, Plan, Until, run},
+    stream::{Copying, Error, Handed, Lane, Part, Plan, Returning, Until, run},
 };
-use udmabuf_uio::emulator::Faults;
+use udmabuf_uio::emulator::{Emulated, Faults};
 
 fn parts(emulator: &Emulator, len: usize, count: usize) -> Vec<Part> {
     fn chunks<D: Direction>(
@@ -54,6 +55,46 @@ fn every_part_arrives_under_the_adversary() {
         assert_eq!(parts.len(), in_flight, "a part is lost");
         assert_eq!(emulator.violations(), []);
     }
+}
+
+/// What the AXI DMA sends comes back to it, whichever of its two transfers is
+/// done first.
+#[test]
+fn every_part_comes_back_to_an_axi_dma() {
+    for (seed, mode, len, in_flight, count) in [
+        (1, Mode::Direct, 128, 1, 1),
+        (2, Mode::Direct, 4096, 5, 2),
+        (3, Mode::ScatterGather, 128, 7, 1),
+        (4, Mode::ScatterGather, 8192, 4, 3),
+    ] {
+        let emulator = Emulator::new().with_adversary();
+        let core = |_| {
+            let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, mode).unwrap();
+            if mode == Mode::ScatterGather {
+                core.use_descriptors(emulator.buffer_mapped::<Uncached>(256)).unwrap();
+            }
+            (core, controls)
+        };
+        let cores: Vec<_> = (0..count).map(core).collect();
+        let mut lanes: Vec<_> = cores.iter().map(|(core, _)| returning(core)).collect();
+        let mut parts = parts(&emulator, len, in_flight);
+        let plan = Plan { until: Until::Parts(100), seed };
+        let summary = run(&mut lanes, &mut parts, plan, |_| ()).unwrap();
+        assert_eq!((summary.parts, summary.bytes), (100, 100 * len as u64));
+        assert_eq!(parts.len(), in_flight, "a part is lost");
+
+        let (_, controls) = &cores[0];
+        controls.inject(Side::S2mm, axidma::Faults::DMA_SLAVE);
+        let result = run(&mut lanes[..1], &mut parts, plan, |_| ());
+        let Err(Error::Engine(error)) = result else { panic!("{result:?}") };
+        assert!(error.to_string().contains("S2MM stopped with DMASlvErr"), "{error}");
+        assert_eq!(controls.undefined(), [""; 0]);
+        assert_eq!(emulator.violations(), []);
+    }
+}
+
+fn returning(core: &AxiDma<Emulated>) -> impl Lane<Error = axidma::Error> {
+    Returning::new(|from| core.mm2s.send(from), |to| core.s2mm.receive(to))
 }
 
 /// What the engine writes stays in memory; the CPU reads what it had in its cache.

@@ -388,3 +388,19 @@ fn what_is_refused_comes_back() {
     let refused = zdma.copy_range(source(), 5..5, destination(), 0).unwrap_err();
     assert!(matches!(refused.error, StartError::Refused(Error::Empty)));
 }
+
+#[test]
+fn a_channel_that_is_gone_is_not_at_rest() {
+    let (emulator, faults) = (Emulator::new(), Faults::default());
+    let zdma = channel(&emulator, &faults);
+    zdma.set_patience(Duration::ZERO);
+    faults.stall();
+    let transfer = start(&zdma, list(&emulator)).unwrap();
+    faults.unplug();
+    let result = transfer.wait(LONG);
+    let Err(WaitError::Unknown { error, transfer }) = result else { panic!("{result:?}") };
+    assert!(matches!(error, Error::Uio(udmabuf_uio::Error::Removed { .. })), "{error}");
+    let stopped = transfer.stop();
+    let Err(WaitError::Unknown { error, .. }) = stopped else { panic!("{stopped:?}") };
+    assert!(matches!(error, Error::NotIdle(_)), "{error}");
+}

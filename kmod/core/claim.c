@@ -33,6 +33,12 @@ int udb_user_get(struct udb_buffer *buf)
 	return ret;
 }
 
+static void udb_range_end(struct udb_buffer *buf, struct udb_use *use)
+{
+	list_del(&use->link);
+	WRITE_ONCE(buf->range_claims, buf->range_claims - 1);
+}
+
 static void udb_claims_end(struct udb_file *user)
 {
 	struct udb_buffer *buf = user->buf;
@@ -44,8 +50,7 @@ static void udb_claims_end(struct udb_file *user)
 	list_for_each_entry_safe(use, next, &buf->uses, link) {
 		if (use->user != user)
 			continue;
-		list_del(&use->link);
-		WRITE_ONCE(buf->range_claims, buf->range_claims - 1);
+		udb_range_end(buf, use);
 		kfree(use);
 	}
 	if (buf->claimant == user)
@@ -69,16 +74,22 @@ void udb_user_put(struct udb_buffer *buf, struct udb_file *user)
 	spin_unlock(&buf->lock);
 }
 
-/* With buf->lock held: may there be a claim, whatever else is in use? */
+/* May there be a claim, whatever else is in use? */
+static int udb_claim_check(struct udb_buffer *buf, u64 flags)
+{
+	return READ_ONCE(buf->astray) && !(flags & U_DMA_BUF_CLAIM_ADOPT) ? -EOWNERDEAD : 0;
+}
+
+/* With buf->lock held. */
 static int udb_claim_begin(struct udb_file *user, u64 flags)
 {
-	struct udb_buffer *buf = user->buf;
+	int ret = udb_claim_check(user->buf, flags);
 
-	if (buf->astray && !(flags & U_DMA_BUF_CLAIM_ADOPT))
-		return -EOWNERDEAD;
-	buf->astray = false;
-	user->claims = true;
-	return 0;
+	if (!ret) {
+		WRITE_ONCE(user->buf->astray, false);
+		user->claims = true;
+	}
+	return ret;
 }
 
 /* user: open for reading and writing. */
@@ -134,12 +145,45 @@ static bool udb_has_claimed(struct udb_file *user, u64 offset, u64 size)
 	return false;
 }
 
+/* With buf->life held for writing: whoever is reading or writing has left. */
+static int udb_range_begin(struct udb_buffer *buf, struct udb_use *use, u64 flags)
+{
+	int ret = 0;
+
+	spin_lock(&buf->lock);
+	if (buf->vaddr || udb_find_use(buf, use->user, false, use->offset, use->size))
+		ret = -EBUSY;
+	else if (buf->range_claims >= U_DMA_BUF_CLAIM_RANGES_MAX)
+		ret = -ENOSPC;
+	else
+		ret = udb_claim_check(buf, flags);
+	if (!ret) {
+		list_add(&use->link, &buf->uses);
+		WRITE_ONCE(buf->range_claims, buf->range_claims + 1);
+	}
+	spin_unlock(&buf->lock);
+	if (ret)
+		return ret;
+
+	/* Who syncs without having seen it may be handing something over. */
+	synchronize_rcu_expedited();
+	spin_lock(&buf->lock);
+	ret = udb_claim_begin(use->user, flags);
+	if (ret)
+		udb_range_end(buf, use);
+	else
+		trace_u_dma_buf_claim(buf->minor, use->offset, use->size, flags);
+	spin_unlock(&buf->lock);
+	return ret;
+}
+
 /* user: open for reading and writing. */
 int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *range)
 {
 	struct udb_buffer *buf = user->buf;
 	u64 offset = range->offset, size = range->size;
 	struct udb_use *use;
+	bool has;
 	int ret;
 
 	if (range->flags & ~U_DMA_BUF_CLAIM_ADOPT || !size || !PAGE_ALIGNED(offset | size) ||
@@ -153,31 +197,17 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 	use->size = size;
 	use->claim = true;
 
-	/* Whoever is reading or writing has left. */
 	down_write(&buf->life);
 	spin_lock(&buf->lock);
+	has = udb_has_claimed(user, offset, size);
+	spin_unlock(&buf->lock);
 	if (buf->gone)
 		ret = -ENODEV;
-	else if (udb_has_claimed(user, offset, size))
-		ret = 0;
-	else if (buf->vaddr || udb_find_use(buf, user, false, offset, size))
-		ret = -EBUSY;
-	else if (buf->range_claims >= U_DMA_BUF_CLAIM_RANGES_MAX)
-		ret = -ENOSPC;
 	else
-		ret = udb_claim_begin(user, range->flags);
-	if (!ret && !udb_has_claimed(user, offset, size)) {
-		list_add(&use->link, &buf->uses);
-		WRITE_ONCE(buf->range_claims, buf->range_claims + 1);
-		use = NULL;
-		trace_u_dma_buf_claim(buf->minor, offset, size, range->flags);
-	}
-	spin_unlock(&buf->lock);
+		ret = has ? 0 : udb_range_begin(buf, use, range->flags);
 	up_write(&buf->life);
-	/* And whoever is syncing, without having seen the claim. */
-	if (!use)
-		synchronize_rcu_expedited();
-	kfree(use);
+	if (ret || has)
+		kfree(use);
 	return ret;
 }
 

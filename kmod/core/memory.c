@@ -256,6 +256,9 @@ static int udb_alloc_pages_of(struct device *dev, struct udb_memory *mem, gfp_t 
 	/* A bounce buffer is not this memory. */
 	if (direct && mem->dma_addr != phys_to_dma(dev, start))
 		goto err_map;
+	/* What dma_alloc_*() keeps to may be less than what mappings do. */
+	if (mem->dma_addr + (mem->size - 1) > dev->coherent_dma_mask)
+		goto err_map;
 	mem->kind = UDB_MEMORY_PAGES;
 	ret = udb_memory_set_block(mem, start);
 	if (ret)
@@ -272,7 +275,8 @@ err_pages:
 
 static int udb_alloc_pages(struct device *dev, struct udb_memory *mem)
 {
-	gfp_t zone = dma_get_mask(dev) <= DMA_BIT_MASK(32) ? GFP_DMA32 : 0;
+	u64 mask = min(dma_get_mask(dev), dev->coherent_dma_mask);
+	gfp_t zone = mask <= DMA_BIT_MASK(32) ? GFP_DMA32 : 0;
 
 	if (mem->size > UDB_MAX_BLOCK)
 		return -ENOMEM;

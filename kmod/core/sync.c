@@ -146,21 +146,29 @@ static __always_inline bool udb_sync_range_ok(struct udb_buffer *buf,
 	       udb_range_ok(buf->size, range->offset, range->size);
 }
 
+static __always_inline int udb_sync_check_claims(struct udb_buffer *buf, struct udb_file *user,
+						 const struct u_dma_buf_sync_range *ranges,
+						 unsigned int count)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; unlikely(READ_ONCE(buf->range_claims)) && i < count && !ret; i++)
+		ret = udb_find_claims(buf, user, ranges[i].offset, ranges[i].size);
+	return ret;
+}
+
 static __always_inline int udb_sync_check(struct udb_buffer *buf, struct udb_file *user,
 					  const struct u_dma_buf_sync_range *ranges,
 					  unsigned int count)
 {
 	unsigned int i;
-	int ret = 0;
 
 	for (i = 0; i < count; i++)
 		if (!udb_sync_range_ok(buf, &ranges[i]))
 			return -EINVAL;
-	if (READ_ONCE(buf->gone))
-		return -ENODEV;
-	for (i = 0; unlikely(READ_ONCE(buf->range_claims)) && i < count && !ret; i++)
-		ret = udb_find_claims(buf, user, ranges[i].offset, ranges[i].size);
-	return ret;
+	return READ_ONCE(buf->gone) ? -ENODEV :
+	       udb_sync_check_claims(buf, user, ranges, count);
 }
 
 /* In order, or none if one is wrong. Inlined, as most requests have one range. */
@@ -189,14 +197,19 @@ static __always_inline int udb_sync_ranges(struct udb_buffer *buf, struct udb_fi
 			bytes += range->size;
 			udb_trace_sync(buf, range);
 		}
-		if (for_device)
+		/* Nothing that a pause let another file claim is handed over. */
+		if (first)
+			ret = udb_sync_check_claims(buf, user, &ranges[first], end - first);
+		if (ret)
+			break;
+		if (for_device && bytes)
 			udb_lend(buf, user, bytes);
 		ret = udb_sync_pieces(buf, user, &ranges[first], end - first, for_device,
 				      &budget);
 		if (ret)
 			break;
 		/* All at once takes back all that there is. */
-		if (!for_device)
+		if (!for_device && bytes)
 			udb_take_back(buf, user, whole ? U64_MAX : bytes);
 		udb_count_syncs(buf, for_device, end - first, bytes);
 	}

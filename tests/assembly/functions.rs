@@ -3,7 +3,8 @@
 #![allow(missing_docs, reason = "each is one call")]
 
 use udmabuf::{
-    Bidirectional, Buffer, CpuOwned, CpuParts, DeviceOwned, Error, Handoff, Parts, Shared, Uncached,
+    Bidirectional, Buffer, CpuOwned, CpuParts, DeviceOwned, Error, Handoff, Parts, Shared,
+    Uncached, WriteCombined,
 };
 
 type Given = Result<Buffer<DeviceOwned>, Handoff<Buffer<CpuOwned>>>;
@@ -66,6 +67,11 @@ pub fn looked_at_write(ring: &mut Buffer<Shared>, value: u64) -> Result<(), Erro
 
 #[unsafe(no_mangle)]
 pub fn looked_at_publish(ring: &Buffer<Shared>) {
+    ring.publish();
+}
+
+#[unsafe(no_mangle)]
+pub fn looked_at_drain(ring: &Buffer<Shared, Bidirectional, WriteCombined>) {
     ring.publish();
 }
 

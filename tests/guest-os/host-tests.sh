@@ -59,6 +59,7 @@ host_tests() {
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
     step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200
+    step 'stream axidma-model' cargo run --quiet --locked --example stream -- axidma-model --engines=2 --count=200
     step axidma cargo run --quiet --locked --example axidma
     cargo_tests 'cargo test' --workspace
     sanitizer_tests

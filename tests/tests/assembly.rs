@@ -1,29 +1,31 @@
-//! The machine code of handovers and accesses on arm64: the barriers that have
-//! to be there, and what must not be.
+//! The machine code of handovers and accesses, mostly on arm64: the barriers that
+//! have to be there, and what must not be.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::{fs, path::Path, process::Command};
 
-const TARGET: &str = "aarch64-unknown-linux-gnu";
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+#[cfg(target_arch = "x86_64")]
+const X86_64: &str = "x86_64-unknown-linux-gnu";
 
 /// The assembly of one crate, as the compiler writes it; `None` without the
 /// target's standard library.
-fn assembly(package: &str) -> Option<String> {
+fn assembly(target: &str, package: &str) -> Option<String> {
     let rustc = std::env::var("RUSTC").unwrap_or("rustc".into());
-    let args = ["--print", "target-libdir", "--target", TARGET];
+    let args = ["--print", "target-libdir", "--target", target];
     let library = Command::new(rustc).args(args).output().unwrap().stdout;
     if !Path::new(String::from_utf8(library).unwrap().trim()).exists() {
         // `tests/run` has rustup add it, and sets this.
         let may_skip = std::env::var_os("UDMABUF_TESTS_SKIP_NOTHING").is_none();
-        assert!(may_skip, "no Rust for {TARGET}: rustup target add {TARGET}");
-        eprintln!("skipped: no Rust for {TARGET}: `rustup target add {TARGET}`");
+        assert!(may_skip, "no Rust for {target}: rustup target add {target}");
+        eprintln!("skipped: no Rust for {target}: `rustup target add {target}`");
         return None;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("assembly");
     let output = Command::new(env!("CARGO"))
         .current_dir(root)
-        .args(["rustc", "--quiet", "--release", "--locked", "--lib", "--target", TARGET])
+        .args(["rustc", "--quiet", "--release", "--locked", "--lib", "--target", target])
         .args(["-p", package, "--target-dir"])
         .arg(&directory)
         .args(["--", "--emit", "asm", "-C", "codegen-units=1"])
@@ -33,7 +35,7 @@ fn assembly(package: &str) -> Option<String> {
     assert!(output.status.success(), "{messages}");
 
     let prefix = format!("{}-", package.replace('-', "_"));
-    let newest = fs::read_dir(directory.join(TARGET).join("release/deps"))
+    let newest = fs::read_dir(directory.join(target).join("release/deps"))
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter(|entry| {
@@ -124,7 +126,7 @@ fn goes_from_line_to_line(code: &[&str], instruction: &str) {
 
 #[test]
 fn barriers_of_the_right_domain() {
-    let Some(own) = assembly("udmabuf") else { return };
+    let Some(own) = assembly(ARM64, "udmabuf") else { return };
     for (instruction, direction) in [("cvac,", "device"), ("civac,", "CPU")] {
         let places = |code: &[&str], text: &str| -> Vec<usize> {
             let lines = code.iter().enumerate();
@@ -153,7 +155,7 @@ fn barriers_of_the_right_domain() {
         has_none(&code, &["dc\tivac", "dc\tzva"]);
     }
 
-    let Some(probes) = assembly("udmabuf-assembly") else { return };
+    let Some(probes) = assembly(ARM64, "udmabuf-assembly") else { return };
     let function = |name| function(&probes, name);
     find(&function("looked_at_give"), "dmb osh");
     find(&function("looked_at_take"), "dmb oshld");
@@ -173,8 +175,15 @@ fn barriers_of_the_right_domain() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn combined_stores_are_drained_on_x86() {
+    let Some(probes) = assembly(X86_64, "udmabuf-assembly") else { return };
+    find(&function(&probes, "looked_at_drain"), "sfence");
+}
+
+#[test]
 fn accesses_are_what_they_must_be() {
-    let Some(probes) = assembly("udmabuf-assembly") else { return };
+    let Some(probes) = assembly(ARM64, "udmabuf-assembly") else { return };
     let function = |name| function(&probes, name);
     assert!(function("looked_at_slice").len() <= 4, "{:?}", function("looked_at_slice"));
     for name in ["looked_at_view", "looked_at_values", "looked_at_read", "looked_at_write"] {

@@ -373,6 +373,21 @@ fn a_device_that_does_not_answer_is_removed() {
 }
 
 #[test]
+fn what_no_wait_ended_for_is_counted() {
+    let fake = Fake::new();
+    fake.pci("uio_pci_generic", MEMORY);
+    let pci = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap();
+    // The kernel's count, at each read.
+    let counts: Vec<u8> = [7_u32, 8, 11, 11].into_iter().flat_map(u32::to_ne_bytes).collect();
+    fake.write("dev/uio9", counts);
+    let mut interrupt = pci.into_interrupt().unwrap();
+    for (count, missed) in [(1, 0), (3, 2), (0, 2)] {
+        assert_eq!(interrupt.arm().unwrap().try_wait().unwrap(), count);
+        assert_eq!(interrupt.missed(), missed);
+    }
+}
+
+#[test]
 fn registers_of_a_removed_device_read_as_all_ones() {
     let fake = Fake::new();
     let config = fake.pci("uio_pci_generic", MEMORY);

@@ -58,10 +58,13 @@ use crate::{Error, emulator::Line, handle::Handle, pci::Config, vfio::VfioLine};
 /// Without blocking, or in an executor, [`arm`](Self::arm) it.
 #[derive(Debug)]
 pub struct Interrupt {
-    source: Source,
-    missed: u64,
+    /// Dropped before the device's lock, as every descriptor of it.
     #[cfg(feature = "tokio")]
     watched: Option<tokio::Watched>,
+    source: Source,
+    missed: u64,
+    /// It fired under a guard that did not ask: it is masked, and still to be counted.
+    is_pending: bool,
 }
 
 #[derive(Debug)]
@@ -110,10 +113,11 @@ impl Interrupt {
 
     fn from_source(source: Source) -> Self {
         Self {
-            source,
-            missed: 0,
             #[cfg(feature = "tokio")]
             watched: None,
+            source,
+            missed: 0,
+            is_pending: false,
         }
     }
 
@@ -134,7 +138,10 @@ impl Interrupt {
     /// # Errors
     /// [`Error::Removed`]
     pub fn arm(&mut self) -> Result<Armed<'_>, Error> {
-        self.set_masked(false)?;
+        // A level would fire a second time.
+        if !self.is_pending {
+            self.set_masked(false)?;
+        }
         Ok(Armed { interrupt: self, fired: false })
     }
 
@@ -194,6 +201,7 @@ impl Interrupt {
     fn count(&mut self) -> Result<u32, Error> {
         let count = self.try_count().map_err(|error| self.error(error))?;
         self.missed += u64::from(count.saturating_sub(1));
+        self.is_pending = false;
         Ok(count)
     }
 
@@ -312,6 +320,8 @@ impl Drop for Armed<'_> {
         if !self.fired {
             // It fails on a device that is gone, and then raises none.
             let _ = self.interrupt.set_masked(true);
+            let fired = self.interrupt.try_ready(Some(Instant::now()));
+            self.interrupt.is_pending = fired.unwrap_or(false);
         }
     }
 }

@@ -49,6 +49,21 @@ impl Pci {
     /// Opens the first device with these vendor and device numbers that is not
     /// in use.
     ///
+    /// ```no_run
+    /// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => IDENTIFICATION: ReadOnly<u32> } }
+    /// use udmabuf_uio::Pci;
+    ///
+    /// let edu = Pci::open(0x1234, 0x11e8)?;
+    /// let bus_master = edu.bus_master()?;
+    /// // SAFETY: its first register is as declared, and starts nothing.
+    /// let registers = unsafe { edu.registers::<Regs>(0)? };
+    /// // SAFETY: its DMA engine is idle.
+    /// unsafe { bus_master.allow()? };
+    /// let interrupt = edu.into_interrupt()?;
+    /// println!("{:#x}, {interrupt:?}", registers.read(Regs::IDENTIFICATION));
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotFound`] if there is none, or none is bound to one of the two
     /// drivers; [`Error::Busy`], [`Error::PermissionDenied`].

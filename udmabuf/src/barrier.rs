@@ -9,7 +9,7 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 macro_rules! barriers {
-    ($($arch:literal: $release:literal, $acquire:literal;)*) => {
+    ($($arch:literal: $release:literal, $acquire:literal, $drain:literal;)*) => {
         /// What the CPU did to the buffer comes before any later access to the
         /// device: before a doorbell.
         #[inline]
@@ -39,6 +39,18 @@ macro_rules! barriers {
             compiler_fence(Ordering::SeqCst);
         }
 
+        /// Stores to write-combined memory leave the CPU's buffer before what follows.
+        #[inline]
+        pub(crate) fn drain_combined() {
+            $(
+                #[cfg(target_arch = $arch)]
+                // SAFETY: as in `before_device`.
+                unsafe {
+                    core::arch::asm!($drain, options(nostack, preserves_flags));
+                }
+            )*
+        }
+
         #[cfg(not(any($(target_arch = $arch),*)))]
         compile_error!("no DMA barriers are known for this architecture");
     };
@@ -46,24 +58,13 @@ macro_rules! barriers {
 
 barriers! {
     // Not `oshst`: a load before the doorbell must not see what the device
-    // writes after it.
-    "aarch64": "dmb osh", "dmb oshld";
+    // writes after it. It drains combined stores, too.
+    "aarch64": "dmb osh", "dmb oshld", "";
     // Armv7 has no load-only barrier.
-    "arm": "dmb osh", "dmb osh";
-    "riscv64": "fence iorw, iorw", "fence iorw, iorw";
-    // x86 keeps these orders by itself; the (empty) assembly keeps the compiler
-    // from changing them.
-    "x86_64": "", "";
-    "x86": "", "";
-}
-
-/// Stores to write-combined memory leave the CPU's buffer before what follows.
-#[inline]
-pub(crate) fn drain_combined() {
-    // Elsewhere `before_device` does it.
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a barrier accesses no memory and no register.
-    unsafe {
-        core::arch::asm!("sfence", options(nostack, preserves_flags));
-    }
+    "arm": "dmb osh", "dmb osh", "";
+    "riscv64": "fence iorw, iorw", "fence iorw, iorw", "";
+    // x86 keeps these orders by itself, but for combined stores; the (empty)
+    // assembly keeps the compiler from changing them.
+    "x86_64": "", "", "sfence";
+    "x86": "", "", "sfence";
 }

@@ -75,6 +75,13 @@ pub(crate) fn call_back(parts: &impl Each) {
     });
 }
 
+fn hand_over(loan: Loan<'_>) -> Result<(), Error> {
+    match loan.is_shared {
+        true => loan.part.share(false),
+        false => loan.part.sync_for_device(loan.direction),
+    }
+}
+
 fn take_back(loan: Loan<'_>) -> Result<(), Error> {
     match loan.is_shared {
         true => loan.part.end_share(),
@@ -114,18 +121,18 @@ fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> 
 
     // Whoever calls again starts from where this began: the module counts what
     // is handed over, and what is taken back. The emulator does not.
+    // One by one: what cannot be undone keeps nothing else from it.
     let mut left = batch.done;
-    let mut back = Batch::new(if way == Way::ToDevice { Way::ToCpu } else { Way::ToDevice }, 0);
-    let mut undone = Ok(());
     parts.each(&mut |loan| {
         let was_done = left != 0;
         left = left.saturating_sub(1);
-        let is_counted = way == Way::ToDevice || !loan.part.memory().is_emulated();
-        if was_done && is_counted && undone.is_ok() {
-            undone = back.add(loan);
-        }
+        let _ = match way {
+            _ if !was_done => Ok(()),
+            Way::ToDevice => take_back(loan),
+            Way::ToCpu if loan.part.memory().is_emulated() => Ok(()),
+            Way::ToCpu => hand_over(loan),
+        };
     });
-    let _ = undone.and_then(|()| back.flush());
     result
 }
 
@@ -200,8 +207,7 @@ impl<'a> Batch<'a> {
         if memory.batch().is_none() {
             self.flush()?;
             match self.way {
-                Way::ToDevice if loan.is_shared => loan.part.share(false)?,
-                Way::ToDevice => loan.part.sync_for_device(loan.direction)?,
+                Way::ToDevice => hand_over(loan)?,
                 Way::ToCpu => take_back(loan)?,
             }
             self.done += 1;

@@ -30,6 +30,11 @@ pub unsafe trait Stream {
     /// What goes wrong on this engine.
     type Error: StdError + Send + Sync + 'static;
 
+    /// Which way all its parts go: an engine that writes memory has parts that are
+    /// handed over [`FromDevice`](crate::FromDevice) or
+    /// [`Bidirectional`](crate::Bidirectional), one that reads it not the first.
+    type Direction: Direction;
+
     /// The emulated bus that this engine masters; `None` for hardware.
     fn bus(&self) -> Option<&Bus> {
         None
@@ -78,11 +83,12 @@ pub unsafe trait Stream {
 ///
 /// ```
 /// # use std::{convert::Infallible, time::{Duration, Instant}};
-/// # use udmabuf::{DmaAddr, Progress, Ring, Stream, emulator::{Bus, Emulator}};
+/// # use udmabuf::{DmaAddr, Progress, Ring, Stream, FromDevice, emulator::{Bus, Emulator}};
 /// # struct Camera(Bus);
 /// # // SAFETY: it writes the part in `submit`, and never again.
 /// # unsafe impl Stream for Camera {
 /// #     type Error = Infallible;
+/// #     type Direction = FromDevice;
 /// #     fn bus(&self) -> Option<&Bus> { Some(&self.0) }
 /// #     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Infallible> {
 /// #         self.0.write(part.to_u64(), &vec![1; 1024]).expect("it was handed over");
@@ -94,9 +100,7 @@ pub unsafe trait Stream {
 /// # }
 /// # let emulator = Emulator::new();
 /// # let camera = Camera(emulator.bus());
-/// use udmabuf::FromDevice;
-///
-/// let frames = emulator.buffer(4096).for_direction::<FromDevice>().into_chunks(1024)?;
+/// let frames = emulator.buffer(4096).for_direction().into_chunks(1024)?; // the camera's
 /// let mut ring = Ring::new(camera, frames)?;
 /// while ring.submit().is_ok() {} // all of them are the device's
 /// for _ in 0..100 {
@@ -106,10 +110,10 @@ pub unsafe trait Stream {
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Ring<E: Stream, D: Direction, M: Addressed> {
+pub struct Ring<E: Stream, M: Addressed> {
     /// `None` only once the ring was stopped.
     engine: Option<E>,
-    parts: Box<[Place<D, M>]>,
+    parts: Box<[Place<E::Direction, M>]>,
     /// Where the oldest part at the device is.
     oldest: usize,
     in_flight: usize,
@@ -125,11 +129,14 @@ enum Place<D: Direction, M: Addressed> {
     Moving,
 }
 
+/// A part of a ring that the CPU has.
+type CpuPart<E, M> = Buffer<CpuOwned, <E as Stream>::Direction, M>;
+
 /// What a stopped ring was made of: the engine, and all parts in order.
-pub type Stopped<E, D, M> = (E, Vec<Buffer<CpuOwned, D, M>>);
+pub type Stopped<E, M> = (E, Vec<CpuPart<E, M>>);
 
 /// A ring that was not stopped, and why.
-pub type NotStopped<E, D, M> = Handoff<Ring<E, D, M>, RingError<<E as Stream>::Error>>;
+pub type NotStopped<E, M> = Handoff<Ring<E, M>, RingError<<E as Stream>::Error>>;
 
 /// Why a ring did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -189,16 +196,13 @@ impl<D: Direction, M: Addressed> Place<D, M> {
     }
 }
 
-impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
+impl<E: Stream, M: Addressed> Ring<E, M> {
     /// A ring of these parts, all the CPU's; the engine is idle.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if there are no parts, or one is not on the
     /// engine's bus; all is in [`Handoff::value`].
-    pub fn new(
-        engine: E,
-        parts: Vec<Buffer<CpuOwned, D, M>>,
-    ) -> Result<Self, Handoff<Stopped<E, D, M>>> {
+    pub fn new(engine: E, parts: Vec<CpuPart<E, M>>) -> Result<Self, Handoff<Stopped<E, M>>> {
         let stranger = parts.iter().find(|part| part.part().memory().bus() != engine.bus());
         let refused = match stranger {
             Some(part) => Some((part.name().into(), "not on the engine's bus")),
@@ -224,7 +228,7 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     ///
     /// ```no_run
     /// # use udmabuf::{Ring, Stream, ToDevice, Cached};
-    /// # fn send<E: Stream>(mut ring: Ring<E, ToDevice, Cached>) -> Result<(), Box<dyn std::error::Error>> {
+    /// # fn send<E: Stream<Direction = ToDevice>>(mut ring: Ring<E, Cached>) -> Result<(), Box<dyn std::error::Error>> {
     /// while let Some(frame) = ring.next_mut() {
     ///     frame.as_mut_slice().fill(0);
     ///     ring.submit()?;
@@ -232,7 +236,7 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn next_mut(&mut self) -> Option<&mut Buffer<CpuOwned, D, M>> {
+    pub fn next_mut(&mut self) -> Option<&mut CpuPart<E, M>> {
         match self.next_place() {
             Some(Place::Cpu(part)) => Some(part),
             _ => None,
@@ -280,7 +284,7 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     pub fn complete(
         &mut self,
         timeout: Duration,
-    ) -> Result<&mut Buffer<CpuOwned, D, M>, RingError<E::Error>> {
+    ) -> Result<&mut CpuPart<E, M>, RingError<E::Error>> {
         if self.in_flight == 0 {
             return Err(RingError::Empty);
         }
@@ -307,7 +311,7 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     /// # Errors
     /// The ring is in [`Handoff::value`]: the engine cannot be stopped
     /// ([`RingError::Driver`]), or a part not be synced.
-    pub fn stop(mut self) -> Result<Stopped<E, D, M>, NotStopped<E, D, M>> {
+    pub fn stop(mut self) -> Result<Stopped<E, M>, NotStopped<E, M>> {
         if let Err(error) = self.recall() {
             return Err(Handoff { error, value: self });
         }
@@ -383,7 +387,7 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     }
 
     /// The place behind those that are in flight, if not all are.
-    fn next_place(&mut self) -> Option<&mut Place<D, M>> {
+    fn next_place(&mut self) -> Option<&mut Place<E::Direction, M>> {
         let len = self.parts.len();
         match self.in_flight < len {
             true => self.parts.get_mut((self.oldest + self.in_flight) % len),
@@ -392,7 +396,7 @@ impl<E: Stream, D: Direction, M: Addressed> Ring<E, D, M> {
     }
 }
 
-impl<E: Stream, D: Direction, M: Addressed> Drop for Ring<E, D, M> {
+impl<E: Stream, M: Addressed> Drop for Ring<E, M> {
     fn drop(&mut self) {
         // Unless it succeeds, the parts are dropped as they are: the device's stay.
         if self.engine.is_some() && self.in_flight != 0 {
@@ -401,7 +405,7 @@ impl<E: Stream, D: Direction, M: Addressed> Drop for Ring<E, D, M> {
     }
 }
 
-impl<E: Stream, D: Direction, M: Addressed> fmt::Debug for Ring<E, D, M> {
+impl<E: Stream, M: Addressed> fmt::Debug for Ring<E, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ring({} of {} parts in flight)", self.in_flight, self.parts.len())
     }

@@ -144,6 +144,26 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
         }
     }
 
+    /// The buffers, which the device has. What is [`Shared`](crate::Shared) among
+    /// them can be read meanwhile, by value.
+    ///
+    /// ```
+    /// use udmabuf::{Buffer, Engine, FromDevice, Shared, Transfer};
+    ///
+    /// /// How many samples the device has written so far: it counts them.
+    /// fn progress<E: Engine>(
+    ///     transfer: &Transfer<E, Buffer<Shared, FromDevice>>,
+    /// ) -> Result<u32, udmabuf::Error> {
+    ///     transfer.buffers().read(0)
+    /// }
+    /// ```
+    pub fn buffers(&self) -> &P {
+        match &self.flight {
+            Some((_, parts)) => parts,
+            None => unreachable!("only `finish` empties a transfer, and it consumes it"),
+        }
+    }
+
     /// Stops the engine and gives the buffers back to the CPU, with whatever
     /// the device has transferred.
     ///

@@ -47,6 +47,7 @@ impl Counter {
 // SAFETY: it accesses only the oldest part that it has, in `poll`.
 unsafe impl Stream for Counter {
     type Error = Fault;
+    type Direction = FromDevice;
 
     fn bus(&self) -> Option<&Bus> {
         Some(&self.1)
@@ -103,7 +104,7 @@ unsafe impl Stream for Counter {
 struct Bench {
     emulator: Emulator,
     engine: Counter,
-    ring: Ring<Counter, FromDevice, Cached>,
+    ring: Ring<Counter, Cached>,
     addr: u64,
 }
 

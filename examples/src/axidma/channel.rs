@@ -7,7 +7,7 @@ use std::{fmt, marker::PhantomData, sync::Arc, task::Waker, time::Instant};
 use udmabuf::{DmaAddr, Engine, Progress, Stream, emulator::Bus};
 use udmabuf_uio::Io;
 
-use super::{Coalescing, Error, Side, core::Core};
+use super::{Coalescing, Error, Side, core::Core, port::Way};
 
 /// A channel's engine.
 pub struct Channel<I: Io> {
@@ -20,9 +20,6 @@ pub struct Channel<I: Io> {
 pub struct Queue<I: Io, D> {
     pub(super) channel: Channel<I>,
     pub(super) coalescing: Coalescing,
-    /// Nothing keeps a program from making a ring of it with parts of the other
-    /// direction: so it is for one ring.
-    pub(super) is_stopped: bool,
     pub(super) direction: PhantomData<fn() -> D>,
 }
 
@@ -59,17 +56,15 @@ unsafe impl<I: Io> Engine for Channel<I> {
 
 // SAFETY: as above; the descriptors are processed in order, and `poll` says so of
 // each in turn.
-unsafe impl<I: Io, D> Stream for Queue<I, D> {
+unsafe impl<I: Io, D: Way> Stream for Queue<I, D> {
     type Error = Error;
+    type Direction = D;
 
     fn bus(&self) -> Option<&Bus> {
         self.channel.bus()
     }
 
     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Error> {
-        if self.is_stopped {
-            return Err(Error::Stopped(self.channel.side));
-        }
         self.channel.core.submit(self.channel.side, part, self.coalescing)
     }
 
@@ -82,7 +77,6 @@ unsafe impl<I: Io, D> Stream for Queue<I, D> {
     }
 
     fn stop(&mut self) -> Result<(), Error> {
-        self.is_stopped = true;
         self.channel.stop()
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Core<I: Io> {
     pub(super) registers: Registers<Regs, I>,
     pub(super) build: Build,
     pub(super) scatter_gather: bool,
+    /// Addresses of descriptors have upper halves, which start the core.
+    pub(super) has_upper_halves: bool,
     pub(super) bus: Option<Bus>,
     state: Mutex<State>,
     /// Whoever waits for the other channel's thread to wait for the interrupt.
@@ -75,6 +77,7 @@ impl<I: Io> Core<I> {
             registers,
             build,
             scatter_gather: false,
+            has_upper_halves: false,
             bus,
             state: Mutex::default(),
             woken: Condvar::new(),
@@ -84,7 +87,19 @@ impl<I: Io> Core<I> {
         core.reset(&mut core.lock())?;
         core.scatter_gather = core.status(Side::Mm2s).get(Status::SCATTER_GATHER)
             || core.status(Side::S2mm).get(Status::SCATTER_GATHER);
+        core.has_upper_halves =
+            core.scatter_gather && Side::BOTH.iter().any(|&side| core.has_upper_half(side));
         Ok(core)
+    }
+
+    /// Whether a channel, which was reset, keeps the upper half of an address: of a
+    /// core with more than 32 address bits, this writes what nobody said of it.
+    fn has_upper_half(&self, side: Side) -> bool {
+        let register = channel(side).register(ChannelRegs::CURDESC_MSB);
+        self.registers.write(register, 1);
+        let is_kept = self.registers.read(register) & 1 != 0;
+        self.registers.write(register, 0);
+        is_kept
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

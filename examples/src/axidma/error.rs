@@ -41,9 +41,6 @@ pub enum Error {
     /// The channel has a transfer or a ring already.
     #[error("{0} is busy: wait for its transfer, or stop it")]
     Busy(Side),
-    /// The queue's ring was stopped.
-    #[error("the ring of {0} was stopped: `from_ring` gives the channel back, for another one")]
-    Stopped(Side),
     /// A descriptor's status is one that no core writes.
     #[error("descriptor {index} of {side} has the impossible status {status:#010x}")]
     Descriptor {

@@ -3,13 +3,20 @@
 
 use std::sync::Arc;
 
-use udmabuf::emulator::{Bus, Emulator};
+use udmabuf::{
+    Addressed, Bidirectional, Buffer, CpuOwned,
+    emulator::{Bus, Emulator},
+};
 use udmabuf_uio::{
     Interrupt, Io, Mmio, Registers, Uio,
     emulator::{Emulated, Faults, emulate_with},
 };
 
-use super::{Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm, core::Core, registers::Regs};
+use super::{
+    Build, Controls, Error, Mm2s, Mode, Model, Port, S2mm,
+    core::Core,
+    registers::{DESCRIPTOR_LEN, Regs},
+};
 
 /// The channels of a core that this process drives alone.
 #[derive(Debug)]
@@ -22,7 +29,8 @@ pub struct AxiDma<I: Io = Mmio> {
 
 impl AxiDma {
     /// Opens the first free core that is a UIO device called `name`, as if it was
-    /// built with the [least](Build::LEAST), and resets it.
+    /// built with the [least](Build::LEAST), and resets it. One whose length register
+    /// is narrower than that cuts long parts short.
     ///
     /// ```no_run
     /// # use udmabuf_examples::axidma::AxiDma;
@@ -34,7 +42,8 @@ impl AxiDma {
     /// # Errors
     /// [`Error::Uio`], [`Error::NotReset`], [`Error::NotThere`]
     pub fn open(name: &str) -> Result<Self, Error> {
-        // SAFETY: every core has that.
+        // SAFETY: every core has that, but for the length: told of more than its
+        // register holds, a core moves less.
         unsafe { Self::open_with(name, Build::LEAST) }
     }
 
@@ -96,6 +105,22 @@ impl<I: Io> AxiDma<I> {
         self.mm2s.has_scatter_gather()
     }
 
+    /// Gives each channel one half of the memory, for its descriptors; see
+    /// [`Port::use_descriptors`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Buffer`] if it has no two descriptors' bytes. The
+    /// memory is free again when all that is left of the core is dropped.
+    pub fn use_descriptors<M: Addressed>(
+        &self,
+        memory: Buffer<CpuOwned, Bidirectional, M>,
+    ) -> Result<(), Error> {
+        let half = memory.len() / 2 / DESCRIPTOR_LEN * DESCRIPTOR_LEN;
+        let (mm2s, s2mm) = memory.split_at(half).map_err(|refused| refused.error)?;
+        self.mm2s.use_descriptors(mm2s).map_err(|refused| refused.error)?;
+        self.s2mm.use_descriptors(s2mm).map_err(|refused| refused.error)
+    }
+
     fn new(
         registers: Registers<Regs, I>,
         interrupt: Interrupt,
@@ -104,5 +129,35 @@ impl<I: Io> AxiDma<I> {
     ) -> Result<Self, Error> {
         let core = Arc::new(Core::new(registers, interrupt, build.check()?, bus)?);
         Ok(Self { mm2s: Port::new(core.clone()), s2mm: Port::new(core) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use udmabuf::{FromDevice, ToDevice, Uncached};
+
+    use super::*;
+
+    /// Most are built for the whole memory of their chip.
+    #[test]
+    fn a_core_has_more_address_bits_than_one_was_told() {
+        let (emulator, limit) = (Emulator::new().with_adversary(), Duration::from_secs(5));
+        for mode in [Mode::Direct, Mode::ScatterGather] {
+            let (bus, wide) = (emulator.bus(), Build { addr_bits: 40, ..Build::LEAST });
+            let model = Model::new(bus.clone(), wide, mode, Controls::default());
+            let (registers, interrupt) = emulate_with(model, &Faults::default()).unwrap();
+            let dma = AxiDma::new(registers, interrupt, Build::LEAST, Some(bus)).unwrap();
+            if mode == Mode::ScatterGather {
+                dma.use_descriptors(emulator.buffer_mapped::<Uncached>(128)).unwrap();
+            }
+            let mut packet = emulator.buffer(256).for_direction::<ToDevice>();
+            packet.as_mut_slice().fill(7);
+            let sink = emulator.buffer(256).for_direction::<FromDevice>();
+            let receiving = dma.s2mm.receive(sink.into_device().unwrap()).unwrap();
+            dma.mm2s.send(packet.into_device().unwrap()).unwrap().wait(limit).unwrap();
+            assert_eq!(receiving.wait(limit).unwrap().as_slice(), [7; 256]);
+        }
     }
 }

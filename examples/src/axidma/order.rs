@@ -58,6 +58,7 @@ impl Device for Registers {
     fn read(&mut self, offset: usize) -> u64 {
         match offset % 0x30 {
             0x04 => 1 << 3 | u64::from(!self.1),
+            0x0c => 1, // it has upper halves
             _ => 0,
         }
     }

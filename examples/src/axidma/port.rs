@@ -3,8 +3,8 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use udmabuf::{
-    Addressed, Bidirectional, Buffer, CpuOwned, DeviceOwned, Direction, FromDevice, Handoff, Ring,
-    Slot, Started, Stopped, ToDevice,
+    Addressed, Bidirectional, Buffer, CpuOwned, DeviceAccess, DeviceOwned, Direction, FromDevice,
+    Handoff, Parts, Ring, Slot, Started, Stopped, ToDevice,
 };
 use udmabuf_uio::{Io, Mmio};
 
@@ -69,6 +69,10 @@ impl<I: Io, D: Way> Port<I, D> {
         Self { slot, core, direction: PhantomData }
     }
 
+    pub(super) fn core(&self) -> &Core<I> {
+        &self.core
+    }
+
     pub(super) fn has_scatter_gather(&self) -> bool {
         self.core.scatter_gather
     }
@@ -108,13 +112,17 @@ impl<I: Io, D: Way> Port<I, D> {
 
     /// Transfers the parts over and over, each one a packet, until the transfer is
     /// stopped: waiting for it times out. [`laps`](Self::laps) says how far it is.
+    /// Parts that are shared can be [read](S2mm::copy_part) meanwhile.
     ///
     /// # Errors
     /// [`udmabuf::Busy`]; [`Error`]. The buffers are in the error.
-    pub fn repeat<M: Addressed>(
+    pub fn repeat<O: DeviceAccess, M: Addressed>(
         &self,
-        parts: Vec<Lent<D, M>>,
-    ) -> Started<Channel<I>, Vec<Lent<D, M>>> {
+        parts: Vec<Buffer<O, D, M>>,
+    ) -> Started<Channel<I>, Vec<Buffer<O, D, M>>>
+    where
+        Buffer<O, D, M>: Parts,
+    {
         self.slot.start(parts, |channel, parts| {
             let pieces: Vec<_> = parts.iter().map(|part| whole(part)).collect();
             channel.core.start_cyclic(D::SIDE, &pieces)
@@ -158,19 +166,14 @@ impl<I: Io, D: Way> Port<I, D> {
         self,
         coalescing: Coalescing,
         parts: Vec<Buffer<CpuOwned, D, M>>,
-    ) -> Result<
-        (Ring<Queue<I, D>, D, M>, Log<I>),
-        Handoff<(Self, Vec<Buffer<CpuOwned, D, M>>), Error>,
-    > {
+    ) -> Result<(Ring<Queue<I, D>, M>, Log<I>), Handoff<(Self, Vec<Buffer<CpuOwned, D, M>>), Error>>
+    {
         if let Err(error) = self.check_ring(coalescing, parts.len()) {
             return Err(Handoff { error, value: (self, parts) });
         }
         let log = Log { core: self.core.clone(), side: D::SIDE };
         let channel = Channel { core: self.core.clone(), side: D::SIDE };
-        match Ring::new(
-            Queue { channel, coalescing, is_stopped: false, direction: PhantomData },
-            parts,
-        ) {
+        match Ring::new(Queue { channel, coalescing, direction: PhantomData }, parts) {
             Ok(ring) => Ok((ring, log)),
             Err(Handoff { error, value: (_, parts) }) => {
                 Err(Handoff { error: error.into(), value: (self, parts) })
@@ -198,7 +201,7 @@ impl<I: Io, D: Way> Port<I, D> {
     /// The channel of a ring that was stopped, and its parts.
     #[must_use]
     pub fn from_ring<M: Addressed>(
-        (queue, parts): Stopped<Queue<I, D>, D, M>,
+        (queue, parts): Stopped<Queue<I, D>, M>,
     ) -> (Self, Vec<Buffer<CpuOwned, D, M>>) {
         (Self::new(queue.channel.core), parts)
     }
@@ -293,7 +296,7 @@ impl<I: Io> Log<I> {
 }
 
 /// A part that is a packet, or takes one.
-fn whole<D: Direction, M: Addressed>(part: &Lent<D, M>) -> Piece {
+fn whole<O: DeviceAccess, D: Direction, M: Addressed>(part: &Buffer<O, D, M>) -> Piece {
     Piece { addr: part.dma_addr(), starts: true, ends: true }
 }
 

@@ -100,7 +100,7 @@ impl Status {
 }
 
 /// Bytes from one descriptor to the next, which is also their alignment.
-pub(super) const DESCRIPTOR_LEN: usize = 64;
+pub const DESCRIPTOR_LEN: usize = 64;
 
 /// Where the words of a descriptor are, in bytes.
 pub(super) mod descriptor {

@@ -194,7 +194,7 @@ impl<I: Io> Core<I> {
         tail: (u32, u32),
         control: Control,
     ) -> Result<(), Error> {
-        let (channel, wide) = (channel(side), self.build.is_wide());
+        let (channel, wide) = (channel(side), self.has_upper_halves);
         let lane = state.lane(side);
         let first = lane.next;
         let ring = lane.ring(side, 1)?;

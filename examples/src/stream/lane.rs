@@ -1,6 +1,9 @@
 //! How a driver gets a part through its engine.
 
-use std::{error::Error as StdError, time::Instant};
+use std::{
+    error::Error as StdError,
+    time::{Duration, Instant},
+};
 
 use udmabuf::{
     Buffer, CpuOwned, DeviceOwned, Engine, FromDevice, Handoff, Parts, Started, ToDevice, Transfer,
@@ -16,6 +19,10 @@ type Destination = Buffer<DeviceOwned, FromDevice>;
 pub type Part = (Buffer<CpuOwned, ToDevice>, Buffer<CpuOwned, FromDevice>);
 /// The same, the device's.
 pub type Handed = (Source, Destination);
+
+/// Whoever waits for one of two transfers looks so often whether the other has
+/// failed, for which the first would wait for ever.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// An engine, with at most one part at a time.
 pub trait Lane {
@@ -70,15 +77,88 @@ impl<E: Engine, C: FnMut(Source, Destination) -> Started<E, Handed>> Lane for Co
     }
 }
 
+/// A driver that sends with one engine and receives with another what comes back.
+#[derive(Debug)]
+pub struct Returning<E: Engine, S, R> {
+    send: S,
+    receive: R,
+    /// The sender's and the receiver's.
+    flight: Option<(Leg<E, Source>, Leg<E, Destination>)>,
+}
+
+#[derive(Debug)]
+enum Leg<E: Engine, P: Parts> {
+    Running(Transfer<E, P>),
+    Done(P::Cpu),
+}
+
+impl<E, S, R> Returning<E, S, R>
+where
+    E: Engine,
+    S: FnMut(Source) -> Started<E, Source>,
+    R: FnMut(Destination) -> Started<E, Destination>,
+{
+    /// By the driver's functions.
+    pub fn new(send: S, receive: R) -> Self {
+        Self { send, receive, flight: None }
+    }
+}
+
+impl<E, S, R> Lane for Returning<E, S, R>
+where
+    E: Engine,
+    S: FnMut(Source) -> Started<E, Source>,
+    R: FnMut(Destination) -> Started<E, Destination>,
+{
+    type Error = E::Error;
+
+    fn start(&mut self, (source, destination): Handed) -> Result<(), Error<E::Error>> {
+        // Who sends first may find that nobody takes it.
+        let receiving = (self.receive)(destination).map_err(refusal)?;
+        let sending = (self.send)(source).map_err(refusal)?;
+        self.flight = Some((Leg::Running(sending), Leg::Running(receiving)));
+        Ok(())
+    }
+
+    fn finish(&mut self, deadline: Option<Instant>) -> Result<Option<Part>, Error<E::Error>> {
+        let Some((mut sending, mut receiving)) = self.flight.take() else { return Ok(None) };
+        loop {
+            (sending, receiving) = (sending.finish(None)?, receiving.finish(None)?);
+            let now = Instant::now();
+            let soon = deadline.filter(|end| now < *end).map(|end| end.min(now + LOOK));
+            (sending, receiving) = match (sending, receiving, soon) {
+                (Leg::Done(source), Leg::Done(destination), _) => {
+                    return Ok(Some((source, destination)));
+                }
+                (sending @ Leg::Running(_), receiving, Some(_)) => {
+                    (sending.finish(soon)?, receiving)
+                }
+                (sent, receiving, Some(_)) => (sent, receiving.finish(soon)?),
+                running => {
+                    self.flight = Some((running.0, running.1));
+                    return Ok(None);
+                }
+            };
+        }
+    }
+}
+
+impl<E: Engine, P: Parts> Leg<E, P> {
+    fn finish(self, deadline: Option<Instant>) -> Result<Self, Error<E::Error>> {
+        let Self::Running(transfer) = self else { return Ok(self) };
+        finish(transfer, deadline).map(|done| done.map_or_else(Self::Running, Self::Done))
+    }
+}
+
 /// QEMU's edu: into its memory, and from there out again.
 #[derive(Debug)]
 pub struct EduLane {
     edu: Edu,
-    leg: Option<Leg>,
+    leg: Option<EduLeg>,
 }
 
 #[derive(Debug)]
-enum Leg {
+enum EduLeg {
     In(Transfer<Dma, Source>, Destination),
     Out(Buffer<CpuOwned, ToDevice>, Transfer<Dma, Destination>),
 }
@@ -95,28 +175,29 @@ impl Lane for EduLane {
 
     fn start(&mut self, (source, destination): Handed) -> Result<(), Error<edu::Error>> {
         let whole = 0..source.len();
-        self.leg = Some(Leg::In(self.edu.upload(source, whole, 0).map_err(refusal)?, destination));
+        self.leg =
+            Some(EduLeg::In(self.edu.upload(source, whole, 0).map_err(refusal)?, destination));
         Ok(())
     }
 
     fn finish(&mut self, deadline: Option<Instant>) -> Result<Option<Part>, Error<edu::Error>> {
-        if let Some(Leg::In(transfer, destination)) =
-            self.leg.take_if(|leg| matches!(leg, Leg::In(..)))
+        if let Some(EduLeg::In(transfer, destination)) =
+            self.leg.take_if(|leg| matches!(leg, EduLeg::In(..)))
         {
             self.leg = Some(match finish(transfer, deadline)? {
-                Err(transfer) => Leg::In(transfer, destination),
+                Err(transfer) => EduLeg::In(transfer, destination),
                 Ok(source) => {
                     let whole = 0..source.len();
                     let back = self.edu.download(destination, whole, 0).map_err(refusal)?;
-                    Leg::Out(source, back)
+                    EduLeg::Out(source, back)
                 }
             });
         }
-        if let Some(Leg::Out(source, transfer)) =
-            self.leg.take_if(|leg| matches!(leg, Leg::Out(..)))
+        if let Some(EduLeg::Out(source, transfer)) =
+            self.leg.take_if(|leg| matches!(leg, EduLeg::Out(..)))
         {
             match finish(transfer, deadline)? {
-                Err(transfer) => self.leg = Some(Leg::Out(source, transfer)),
+                Err(transfer) => self.leg = Some(EduLeg::Out(source, transfer)),
                 Ok(destination) => return Ok(Some((source, destination))),
             }
         }

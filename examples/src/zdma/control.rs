@@ -14,7 +14,7 @@ use super::{
         ADDR_BITS, Address, COMMAND_NEXT, COMMAND_PAUSE, COMMAND_STOP, CONTROL_COHERENT,
         CTRL0_CONTINUE, CTRL0_LISTS, CTRL0_SIMPLE, CTRL2_ENABLE, DATA_ATTR_RESET,
         DATA_ATTR_SNOOPED, DESCRIPTOR_ATTR_SNOOPED, ISR_ALL, ISR_DONE, ISR_PAUSED, Regs,
-        STATUS_BUSY, STATUS_PAUSED, STATUS_STATE, Simple,
+        STATUS_BUSY, STATUS_NOTHING, STATUS_PAUSED, STATUS_STATE, Simple,
     },
     table::{Part, Table, size},
 };
@@ -178,9 +178,10 @@ impl<I: Io> Control<I> {
     /// What the channel has reported, once it has come to rest.
     fn at_rest(&mut self) -> Option<Faults> {
         let says_so = self.regs.read(Regs::ISR) & (ISR_DONE | Faults::ENDING.bits()) != 0;
-        let state = self.regs.read(Regs::STATUS) & STATUS_STATE;
+        let state = self.regs.read(Regs::STATUS);
         if matches!(self.run, Run::Copy | Run::List) && !says_so
-            || matches!(state, STATUS_BUSY | STATUS_PAUSED)
+            || matches!(state & STATUS_STATE, STATUS_BUSY | STATUS_PAUSED)
+            || state == STATUS_NOTHING
         {
             return None;
         }

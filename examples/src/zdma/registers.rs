@@ -58,6 +58,8 @@ pub(super) const CTRL2_ENABLE: u32 = 1;
 pub(super) const STATUS_STATE: u32 = 0b11;
 pub(super) const STATUS_PAUSED: u32 = 0b01;
 pub(super) const STATUS_BUSY: u32 = 0b10;
+/// What is read where no channel answers.
+pub(super) const STATUS_NOTHING: u32 = u32::MAX;
 
 /// The reset value: incrementing bursts of 16, and no cache attributes but
 /// "modifiable".
@@ -77,7 +79,8 @@ pub(super) const COMMAND_NEXT: u32 = 0 << 3;
 pub(super) const COMMAND_PAUSE: u32 = 1 << 3;
 pub(super) const COMMAND_STOP: u32 = 2 << 3;
 
-/// Address lines that the engine drives.
-pub(super) const ADDR_BITS: u32 = 49;
+/// Bits of an address. Registers have 17 of its upper word (UG1087), but
+/// descriptors 12 (UG1085 and AM011, "Buffer Descriptor Format").
+pub(super) const ADDR_BITS: u32 = 44;
 /// The size field has 30 bits.
 pub(super) const MAX_LEN: u32 = (1 << 30) - 1;

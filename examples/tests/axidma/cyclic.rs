@@ -1,13 +1,18 @@
 //! Parts over and over.
 
-use std::{thread, time::Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
 
-use udmabuf::{Buffer, CpuOwned, FromDevice};
+use udmabuf::{Buffer, CpuOwned, FromDevice, Shared, Uncached};
 use udmabuf_examples::axidma::{Error, Mode, Side};
 
 use crate::bench::{Bench, LONG, Random, SHORT, Sink, Transfer, late};
 
 const PART: usize = 300;
+type SharedSink = Buffer<Shared, FromDevice, Uncached>;
 
 /// Sends one packet, which goes into the next part.
 fn send(bench: &Bench, value: u8) {
@@ -57,6 +62,77 @@ fn what_is_captured_last_is_there_when_it_is_stopped() {
         bench.works();
     }
     bench.check();
+}
+
+/// A circle that the CPU can read in, too.
+fn capture_shared(bench: &Bench, parts: usize, len: usize) -> Transfer<Vec<SharedSink>> {
+    let memory = bench.emulator.buffer_mapped::<Uncached>(parts * len).for_direction();
+    let parts = memory.into_chunks(len).unwrap().into_iter();
+    bench.dma.s2mm.repeat(parts.map(|part| part.into_shared().unwrap()).collect()).unwrap()
+}
+
+#[test]
+fn parts_are_read_while_others_are_received() {
+    const COUNT: u64 = 16; // which are all descriptors
+    let bench = Bench::new(Mode::ScatterGather);
+    let capturing = capture_shared(&bench, 16, 320);
+    let mut bytes = [0; PART];
+    for number in 0..40 {
+        let mut copy = |number| {
+            let is_there = bench.dma.s2mm.copy_part(&capturing, number, &mut bytes).unwrap();
+            is_there.then_some(bytes)
+        };
+        assert_eq!(copy(number), None, "it has not come yet");
+        send(&bench, u8::try_from(number).unwrap());
+        counts(&bench, number + 1);
+        for age in 0..=number {
+            let value = u8::try_from(number - age).unwrap();
+            let expected = (age + 1 < COUNT - 4).then_some([value; PART]);
+            assert_eq!(copy(number - age), expected, "part {}, after {number}", number - age);
+        }
+    }
+    (0..40).for_each(|value| send(&bench, value));
+    let laps = || bench.dma.s2mm.laps().unwrap().unwrap();
+    assert!(laps().overrun);
+    let lost = laps();
+    let is_there = bench.dma.s2mm.copy_part(&capturing, lost.parts - 1, &mut bytes).unwrap();
+    assert!(!is_there || laps() != lost, "nobody knows which part was the last");
+    let parts = capturing.stop().unwrap();
+    assert!(parts.iter().all(|part| part.read::<u8>(PART - 1).unwrap() >= 10));
+    bench.works();
+    bench.check();
+}
+
+/// Whatever is said to be whole, is: no byte of it is the next packet's.
+#[test]
+fn what_is_read_is_never_of_two_packets() {
+    const LEN: usize = 4096;
+    let bench = Bench::new(Mode::ScatterGather);
+    let capturing = capture_shared(&bench, 7, LEN);
+    let is_over = AtomicBool::new(false);
+    let read = thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..2000_u32 {
+                let value = u8::try_from(number % 251).unwrap();
+                let part = bench.source(&[value; LEN]);
+                bench.dma.mm2s.send(part).unwrap().wait(LONG).unwrap();
+            }
+            is_over.store(true, Relaxed);
+        });
+        let (mut read, mut bytes) = (0, [0; LEN]);
+        while !is_over.load(Relaxed) {
+            let last = bench.dma.s2mm.laps().unwrap().unwrap().parts;
+            let Some(number) = last.checked_sub(1) else { continue };
+            if bench.dma.s2mm.copy_part(&capturing, number, &mut bytes).unwrap() {
+                assert!(bytes.iter().all(|byte| *byte == bytes[0]), "{:?}", &bytes[..]);
+                read += 1;
+            }
+        }
+        read
+    });
+    assert!(read > 0);
+    drop(capturing);
+    bench.works_after_a_wave();
 }
 
 #[test]

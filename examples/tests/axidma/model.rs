@@ -221,9 +221,13 @@ fn a_complete_descriptor_is_stale_but_in_cyclic_mode() {
     core.write(CURDESC, chain.at(0));
     core.run(MM2S, CYCLIC);
     core.write(TAILDESC, 0x50); // no descriptor's
-    core.until(CURDESC, u32::MAX, chain.at(1));
+    let deadline = Instant::now() + LONG;
+    while chain.status(1) >> 31 == 0 {
+        assert!(Instant::now() < deadline, "the second is not processed");
+    }
+    // Nobody receives: the 64 times that fill the stream end where they began.
     core.until(CURDESC, u32::MAX, chain.at(0));
-    assert_eq!(core.read(DMASR) & IDLE, 0);
+    assert_eq!(core.read(DMASR) & (0x7f0 | IDLE), 0);
 }
 
 #[test]

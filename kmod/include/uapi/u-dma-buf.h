@@ -111,7 +111,8 @@ struct u_dma_buf_sync_args {
  *                         so a multiple of 16; direction = bits 3...2, where 3
  *                         counts as 0
  *
- * Needs writing. Errors, after which nothing has changed:
+ * A size of 0 does nothing. Needs writing. Errors, after which nothing has
+ * changed:
  *   EINVAL  the range ends beyond the buffer's last page
  * The owner becomes the device before the first line is written back, and the
  * CPU after the last one was dropped; EINTR (a fatal signal) may come between.

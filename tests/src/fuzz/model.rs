@@ -295,7 +295,7 @@ impl Model {
         life.counters[usize::from(for_device)][0] += ranges.len() as u64;
         life.counters[usize::from(for_device)][1] += bytes;
         match file.filter(|file| file.claims) {
-            None => life.astray = for_device,
+            None => life.astray = if bytes == 0 { life.astray } else { for_device },
             Some(file) if for_device => {
                 let bytes = bytes.min(u64::MAX - life.lent);
                 file.lent += bytes;

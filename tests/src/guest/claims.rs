@@ -4,7 +4,9 @@ use std::{
     fs::{self, File},
     os::{fd::AsFd, unix::fs::FileExt},
     process::{Command, ExitCode},
-    sync::atomic::Ordering::SeqCst,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -27,6 +29,7 @@ use super::{
 
 pub(crate) fn tests(run: &mut Tests, name: &str) {
     run.test("claim a range", || range_claims(name));
+    run.test("claims of what others sync", contended);
     run.test("a range's claimant crashed", || crashed_range(name));
     run.test("lent page", || lent_page(name));
     run.test("lent page of a removed buffer", removed);
@@ -112,6 +115,59 @@ fn range_claims(name: &str) -> Result<String> {
     drop(mapped);
     ioctl::claim_range(b.as_fd(), 4096, 4096, false).context("after the last of it")?;
     Ok("enforced for mapping, reading, writing, export, sync and settings".into())
+}
+
+/// Whoever is given a claim finds the buffer at the CPU, although another file was
+/// handing that range over at that time: one of the two was refused.
+fn contended() -> Result<String> {
+    const LARGE: u64 = 4 << 20;
+    const LAST: u64 = LARGE - 4096;
+    let range = |offset, size, command| SyncRange { offset, size, command, direction: 0 };
+    let made = Created::new("contended", LARGE, "")?;
+    // Others come in between while it takes back; then it hands over.
+    let mut long = vec![range(0, LAST, 1); 16];
+    long.push(range(LAST, 4096, 3));
+    let short = [range(LAST, 4096, 3)];
+    let (done, file) = (AtomicBool::new(false), open(made.name)?);
+    for (batch, adopt, rounds) in [(&long[..], true, 20), (&short[..], false, 200)] {
+        done.store(false, SeqCst);
+        let (syncer, given) = thread::scope(|scope| {
+            let syncer = scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    for ranges in [batch, &[range(LAST, 4096, 1)]] {
+                        match ioctl::sync_batch(file.as_fd(), ranges) {
+                            Ok(()) | Err(Errno::BUSY) => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Ok(())
+            });
+            let claimed = || -> Result<u32> {
+                let mut given = 0;
+                for _ in 0..rounds {
+                    thread::sleep(Duration::from_millis(1));
+                    let claimant = open(made.name)?;
+                    match ioctl::claim_range(claimant.as_fd(), LAST, 4096, adopt) {
+                        Err(Errno::OWNERDEAD) if !adopt => continue,
+                        result => result?,
+                    }
+                    given += 1;
+                    // What was refused meanwhile has ended.
+                    thread::sleep(Duration::from_millis(20));
+                    let owner = ioctl::sync_owner(claimant.as_fd())?;
+                    ensure!(owner == abi::OWNER_CPU, "claim {given}: handed over by another");
+                }
+                Ok(given)
+            };
+            let given = claimed();
+            done.store(true, SeqCst);
+            (syncer.join(), given)
+        });
+        ensure!(syncer.is_ok_and(|result| result.is_ok()), "a sync failed");
+        ensure!(given? > 0, "no claim was given");
+    }
+    Ok("at the CPU".into())
 }
 
 /// In another process: claims, hands over, ends.

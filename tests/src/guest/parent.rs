@@ -23,6 +23,8 @@ use super::{
 
 const DRIVER: &str = "/sys/bus/pci/drivers/uio_pci_generic";
 const SIZE: usize = 65536;
+/// The page allocator's largest.
+const BLOCK: usize = 4 << 20;
 
 pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
     run.test("faults 08, 09 and 21 for another device", || moves_data(board));
@@ -147,7 +149,8 @@ fn isolated([name, _]: Pair) -> Result<String> {
     Ok(format!("a write to {outside:#x} did not arrive"))
 }
 
-/// The IOMMU passes edu's addresses through.
+/// The IOMMU passes edu's addresses through, and contiguous memory (CMA), whose pages
+/// have references in any case, is used up.
 fn passed_through() -> Result<String> {
     let device = edu()?;
     let domain = format!("/sys/bus/pci/devices/{device}/iommu_group/type");
@@ -159,12 +162,21 @@ fn passed_through() -> Result<String> {
     };
     let before = fs::read_to_string(&domain)?;
     switch("identity")?;
-    let outcome = made("udmabuf_bound", "quirk-mmap-page").and_then(|_made| {
+    // Too large for the page allocator.
+    let mut fillers = 0;
+    while manager::command(&format!("create udmabuf_filler{fillers} 0x410000\n"))? == 0 {
+        fillers += 1;
+    }
+    let options = format!("bus=pci device={device} quirk-mmap-page");
+    let outcome = Created::new("udmabuf_bound", BLOCK as u64, &options).and_then(|_made| {
         let file = open("udmabuf_bound")?;
-        let map = Map::new(&file, SIZE, MapFlags::empty())?;
-        map.set(SIZE - 1, 1);
+        let map = Map::new(&file, BLOCK, MapFlags::empty())?;
+        map.set(BLOCK - 1, 1);
         Ok(format!("at {:#x}", ioctl::dma_addr(file.as_fd())?))
     });
+    for filler in 0..fillers {
+        manager::command(&format!("delete udmabuf_filler{filler}\n"))?;
+    }
     switch(before.trim())?;
     outcome
 }

@@ -232,6 +232,7 @@ struct Nothing;
 // SAFETY: there is no device.
 unsafe impl Stream for Nothing {
     type Error = std::convert::Infallible;
+    type Direction = FromDevice;
 
     unsafe fn submit(&mut self, _: DmaAddr) -> Result<(), Self::Error> {
         Ok(())

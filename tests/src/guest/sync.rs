@@ -63,9 +63,22 @@ fn batch(name: &str) -> Result<String> {
 
     let stored = ioctl::sync_settings(fd)?;
     ioctl::sync_batch(fd, &[])?;
+    // Nothing is handed over by no bytes, nor taken back.
+    let nothing = |owner_is| -> Result<()> {
+        for command in [FOR_DEVICE, FOR_CPU] {
+            ioctl::sync_batch(fd, &[range(64, 0, command, 1)])?;
+            ensure!(owner(name)? == owner_is, "an empty range, command {command}");
+        }
+        ioctl::sync_value_for_device(fd, 64 << 32 | 1)?;
+        ioctl::sync_value_for_cpu(fd, 64 << 32 | 1)?;
+        ensure!(owner(name)? == owner_is, "a sync value without a size");
+        Ok(())
+    };
+    nothing(abi::OWNER_CPU)?;
     let both = [range(0, 64, FOR_DEVICE, 1), range(64, 0, FOR_CPU, 2), range(0, size, FOR_CPU, 0)];
     ioctl::sync_batch(fd, both.get(..1).context("one")?)?;
     ensure!(owner(name)? == abi::OWNER_DEVICE, "handed over, but the CPU is the owner");
+    nothing(abi::OWNER_DEVICE)?;
     ioctl::sync_batch(fd, &both)?;
     ensure!(owner(name)? == abi::OWNER_CPU, "the last range went to the CPU");
     for count in [16, 17, 4096] {

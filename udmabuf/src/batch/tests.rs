@@ -14,9 +14,10 @@ use udmabuf_sys::abi::Lent;
 
 use crate::{
     Buffer, CpuParts, FromDevice, Parts, ToDevice,
-    emulator::{Emulator, SyncFault},
+    emulator::{CpuSide, Emulator, SyncFault},
     maintenance::{Cpu, Step, record},
-    memory::Direct,
+    memory::{Direct, Memory},
+    part::Part,
 };
 
 const LINE: usize = 64;
@@ -27,6 +28,10 @@ const PARTS: usize = 6;
 /// a call.
 const LINES: [bool; 4] = [true, true, false, false];
 const CALL: usize = 3;
+
+fn direct(has_lines: bool) -> Direct {
+    if has_lines { Direct::Cache(Cpu::recording()) } else { Direct::Barrier }
+}
 
 struct Buffers {
     emulator: Emulator,
@@ -44,9 +49,8 @@ impl Buffers {
         for (number, has_lines) in LINES.into_iter().enumerate() {
             let mut buffer = emulator.buffer(PARTS * PART);
             starts.push(buffer.as_slice().as_ptr().addr());
-            let direct = if has_lines { Direct::Cache(Cpu::recording()) } else { Direct::Barrier };
             if number != CALL {
-                counts.push(buffer.memory_mut().unwrap().set_direct(direct));
+                counts.push(buffer.memory_mut().unwrap().set_direct(direct(has_lines)));
             }
             let chunks = buffer.into_chunks(PART).unwrap();
             parts
@@ -180,5 +184,54 @@ fn of_a_batch_that_fails_nothing_is_counted() {
         assert_eq!(result.is_err(), fails, "{order:?}");
         let expected = if fails { vec![0; CALL] } else { expected(&order) };
         assert_eq!(counted(&all.counts), expected, "{order:?}");
+    }
+}
+
+#[test]
+fn what_can_be_undone_of_a_batch_that_fails_is() {
+    let mut all = Buffers::new();
+    all.emulator.inject(SyncFault::all());
+    let parts = all.take(&[0, PARTS, CALL * PARTS]);
+    let counts = all.counts.clone();
+    let (first, second) = (counts[0], all.starts[1]);
+    // The first buffer is removed while the second is handed over.
+    let remove = move |step| {
+        if step == Step::Clean(second) {
+            first.gone.store(1, Relaxed);
+        }
+    };
+    let failed = record(remove, || parts.into_device()).unwrap_err();
+    assert_eq!(failed.value.len(), 3);
+    assert_eq!(first.gone.load(Relaxed), 1);
+    assert_eq!(counted(&counts)[1..], [0, 0]);
+}
+
+#[test]
+fn buffers_mapped_side_by_side_stay_two() {
+    for has_lines in [[true, true], [true, false], [false, true], [false, false]] {
+        let emulator = Emulator::new();
+        let mut both = [(); 2].map(|()| Memory::emulated(CpuSide::new(&emulator, PART, true)));
+        // No byte is accessed there.
+        both[1].start = both[0].start.map_addr(|start| start.checked_add(PART).unwrap());
+        let starts = both.each_ref().map(|memory| memory.start.addr().get());
+        let (mut counts, mut lines) = (Vec::new(), Vec::new());
+        for ((memory, has_lines), start) in both.iter_mut().zip(has_lines).zip(starts) {
+            counts.push(memory.set_direct(direct(has_lines)));
+            lines.extend((start..start + PART).step_by(LINE).filter(|_| has_lines));
+        }
+        let parts: Vec<Buffer<_, FromDevice>> =
+            both.into_iter().map(|memory| Buffer::from_part(Part::whole(memory))).collect();
+
+        let (given, parts) = steps(&counts, || parts.into_device().unwrap());
+        assert_eq!(counted(&counts), [1, 1], "{has_lines:?}");
+        // SAFETY: there is no device.
+        let (taken, parts) = steps(&counts, || unsafe { parts.into_cpu() }.unwrap());
+        assert_eq!(counted(&counts), [0, 0], "{has_lines:?}");
+        let seen = given.into_iter().chain(taken).filter_map(|(step, _)| match step {
+            Step::Clean(line) | Step::CleanAndDrop(line) => Some(line),
+            Step::Complete | Step::Order => None,
+        });
+        assert_eq!(seen.collect::<Vec<_>>(), lines.repeat(2), "{has_lines:?}");
+        drop(parts);
     }
 }

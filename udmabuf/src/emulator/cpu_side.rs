@@ -35,7 +35,7 @@ pub(crate) struct CpuSide {
 impl CpuSide {
     /// A buffer of `len` bytes, which is not 0; the CPU's mapping has a cache,
     /// or not.
-    pub(super) fn new(emulator: &Emulator, len: usize, has_cache: bool) -> Self {
+    pub(crate) fn new(emulator: &Emulator, len: usize, has_cache: bool) -> Self {
         let Emulator { bus, line, is_coherent, missing } = emulator.clone();
         let region = bus.allocate(len, |addr| match has_cache && !is_coherent {
             true => Region::cached(addr, len, line),

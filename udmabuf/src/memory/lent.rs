@@ -4,7 +4,10 @@
 
 use std::{
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use udmabuf_sys::{abi, map::LentPage};
@@ -23,7 +26,8 @@ pub(crate) struct Lent {
 #[derive(Debug)]
 enum Place {
     Module(#[allow(dead_code, reason = "keeps it mapped")] LentPage),
-    Nobody(#[allow(dead_code, reason = "keeps it allocated")] Box<abi::Lent>),
+    // No `Box`, which may be moved only if nothing else points into it.
+    Nobody(#[allow(dead_code, reason = "keeps it allocated")] Arc<abi::Lent>),
 }
 
 // SAFETY: the counts are atomics.
@@ -37,7 +41,7 @@ impl Lent {
     }
 
     pub(super) fn unshared() -> Self {
-        let counts = Box::new(abi::Lent { parts: AtomicU32::new(0), gone: AtomicU32::new(0) });
+        let counts = Arc::new(abi::Lent { parts: AtomicU32::new(0), gone: AtomicU32::new(0) });
         Self { counts: NonNull::from(&*counts), _place: Place::Nobody(counts) }
     }
 
@@ -72,12 +76,10 @@ impl Lent {
 impl Lent {
     pub(super) fn leak(&mut self) -> &'static abi::Lent {
         let Self { counts, _place } = std::mem::replace(self, Self::unshared());
-        let leaked: &'static abi::Lent = match _place {
-            Place::Nobody(counts) => Box::leak(counts),
-            Place::Module(_) => unreachable!("only memory of the emulator is tested"),
-        };
+        std::mem::forget(_place);
         self.counts = counts;
-        leaked
+        // SAFETY: it stays where it is, as `_place` is never dropped.
+        unsafe { counts.as_ref() }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
 // SAFETY: as of `Engine`: there is no device.
 unsafe impl Stream for Scripted {
     type Error = Fault;
+    type Direction = Bidirectional;
 
     fn bus(&self) -> Option<&Bus> {
         Engine::bus(self)
@@ -45,7 +46,7 @@ unsafe impl Stream for Scripted {
 
 /// A ring, and what should be in it.
 pub struct Round {
-    ring: Ring<Scripted, Bidirectional, Cached>,
+    ring: Ring<Scripted, Cached>,
     places: Vec<Place>,
     oldest: usize,
     in_flight: usize,

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use udmabuf::{
-    Buffer, CpuOwned, CpuParts, DeviceOwned, DmaAddr, FromDevice, OpenOptions, Parts, Progress,
-    Ring, Stream, ToDevice, Transfer, WaitError,
+    Bidirectional, Buffer, CpuOwned, CpuParts, DeviceOwned, DmaAddr, FromDevice, OpenOptions,
+    Parts, Progress, Ring, Stream, ToDevice, Transfer, WaitError,
 };
 use udmabuf_examples::{edu::Edu, zdma::Zdma};
 
@@ -185,6 +185,7 @@ struct Nothing(VecDeque<DmaAddr>);
 // SAFETY: it accesses nothing.
 unsafe impl Stream for Nothing {
     type Error = Infallible;
+    type Direction = Bidirectional;
 
     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Infallible> {
         self.0.push_back(part);

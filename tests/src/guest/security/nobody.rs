@@ -197,16 +197,17 @@ fn requests_outside(fd: BorrowedFd<'_>, size: u64) -> Result<u32> {
     Ok(refused)
 }
 
+/// Linear maps and images of arm64 and x86, and the end.
+#[cfg(target_pointer_width = "64")]
+const KERNEL_ADDRESSES: &[usize] =
+    &[0xffff_0000_0000_0000, 0xffff_8000_0800_0000, 0xffff_8880_0000_0000, usize::MAX - 63];
+#[cfg(target_pointer_width = "32")]
+const KERNEL_ADDRESSES: &[usize] = &[0xc000_8000, 0xe000_0000, usize::MAX - 63];
+
 /// The kernel's own memory as the argument of each command.
 fn kernel_pointers(fd: BorrowedFd<'_>) -> Result<u32> {
     let mut refused = 0;
-    // arm64's and x86's linear maps and images, and the ends; 32-bit kernels.
-    let addresses: &[usize] = if usize::BITS == 64 {
-        &[0xffff_0000_0000_0000, 0xffff_8000_0800_0000, 0xffff_8880_0000_0000, usize::MAX - 63]
-    } else {
-        &[0xc000_8000, 0xe000_0000, usize::MAX - 63]
-    };
-    for &address in addresses {
+    for &address in KERNEL_ADDRESSES {
         for opcode in raw::COMMANDS {
             let result = raw::call_kernel(fd, opcode, address);
             ensure!(result == Err(Errno::FAULT), "{opcode:#x} at {address:#x}: {result:?}");
