@@ -15,6 +15,7 @@ mod errors;
 mod existing;
 mod export;
 mod faults;
+mod filter;
 mod in_kernel;
 mod kill;
 mod large;

@@ -17,7 +17,12 @@ use udmabuf::{
 };
 use udmabuf_sys::ioctl;
 
-use super::{Tests, errors::says, module::open};
+use super::{
+    Tests,
+    errors::says,
+    filter::{Instruction, Program},
+    module::open,
+};
 
 pub(crate) fn tests(run: &mut Tests, names: &[&str]) {
     for &name in names {
@@ -38,22 +43,6 @@ const IOCTL: u32 = 29;
 const IOCTL: u32 = 54;
 #[cfg(target_arch = "x86_64")]
 const IOCTL: u32 = 16;
-
-/// `struct sock_filter`
-#[repr(C)]
-struct Instruction {
-    code: u16,
-    if_true: u8,
-    if_false: u8,
-    value: u32,
-}
-
-/// `struct sock_fprog`
-#[repr(C)]
-struct Program {
-    len: u16,
-    instructions: *const Instruction,
-}
 
 unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;

@@ -16,6 +16,8 @@ use rustix::{
     ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode},
 };
 
+use crate::filter::{Instruction, Program};
+
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
 }
@@ -87,21 +89,6 @@ const NUMBERS: Numbers = Numbers {
 /// Another word size of a board's architecture, whose programs do not come here.
 #[cfg(target_arch = "x86")]
 const NUMBERS: Numbers = Numbers { seccomp: 354, mmap: 192, others: &[] };
-
-/// `linux/filter.h`
-#[repr(C)]
-struct Instruction {
-    code: u16,
-    if_true: u8,
-    if_false: u8,
-    value: u32,
-}
-
-#[repr(C)]
-struct Program {
-    len: u16,
-    instructions: *const Instruction,
-}
 
 /// `struct seccomp_notif` of `linux/seccomp.h`.
 #[derive(Default)]
