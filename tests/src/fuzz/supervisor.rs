@@ -73,7 +73,7 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
 /// A buffer and two guards, right beside it if the memory of so many buffers allows.
 fn surrounded(name: impl Fn(usize) -> String, options: &str) -> Result<(Guard, Vec<Guard>)> {
     let mut made: Vec<Guard> = Vec::new();
-    for number in 0..24 {
+    for number in 0..6 {
         made.push(Guard::new(name(number), options)?);
         let both = |one: &Guard| made.iter().filter(|other| one.is_beside(other)).count() == 2;
         if made.iter().any(both) {

@@ -9,6 +9,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -50,6 +51,7 @@ pub(crate) fn failed_load() -> Result<String> {
             let mut opened = None;
             while opened.is_none() && !done.load(Relaxed) {
                 opened = File::open("/dev/udmabuf6").ok();
+                thread::sleep(Duration::from_micros(50));
             }
             opened.is_some()
         });
