@@ -8,32 +8,39 @@ fuzz_tests() {
 }
 
 # Breaks the module in one place after the other; each time the fuzzer must say so.
+# With a word, only those whose comment has it, or whose file.
 # The places are in tests/kmod-mutations, in the format of tests/mutations, but for
 # the last line, if there is one: a board, and what its kernel has to say.
 # The copy is where it was the last time, for its programs are kept.
-kmod_mutation_tests() { # DIRECTORY
-    local file='' from='' to='' on=arm64 line copy=$CACHE/kmod-mutations
+kmod_mutation_tests() { # DIRECTORY [WORD]
+    local file='' from='' to='' on=arm64 what='' line copy=$CACHE/kmod-mutations
     rm -rf -- "$copy"
     mkdir "$copy"
     git ls-files -z | xargs -0 cp --parents --preserve=timestamps -t "$copy"
     while IFS= read -r line; do
         case $line in
-            '#'*) ;;
+            '#'*) what=${line#'# '} ;;
             '- '*) from+=${from:+$'\n'}${line#- } ;;
             '+ '*) to+=${to:+$'\n'}${line#+ } ;;
             '= '*) on=${line#= } ;;
             '')
-                [ -z "$from" ] || kmod_mutation "$1" "$copy" "$file" "$from" "$to" "$on" </dev/null
-                file='' from='' to='' on=arm64
+                if [ -n "$from" ] && [[ "$file $what" == *"${2-}"* ]]; then
+                    kmod_mutation "$1" "$copy" "$file" "$from" "$to" "$on" "$what" </dev/null
+                fi
+                file='' from='' to='' on=arm64 what=''
                 ;;
             *) file=$line ;;
         esac
     done < <(cat tests/kmod-mutations && echo)
     rm -rf -- "$copy"
+    if [ $((passed + failed)) = 0 ]; then
+        failed=1
+        echo "FAILED: no mutation has the word $2"
+    fi
 }
 
-kmod_mutation() { # DIRECTORY COPY FILE FROM TO 'BOARD [WORDS]'
-    local whole name="$3: ${4%%$'\n'*}" output found board=${6%% *} said='fuzz [^:]*\|board'
+kmod_mutation() { # DIRECTORY COPY FILE FROM TO 'BOARD [WORDS]' WHAT
+    local whole name="$3: $7" output found board=${6%% *} said='fuzz [^:]*\|board'
     [ "$board" = "$6" ] || said="board: .*the kernel said: .*${6#* }[^;]*"
     whole=$(<"$2/$3")
     if [[ $whole != *"$4"* || ${whole#*"$4"} == *"$4"* ]]; then

@@ -108,24 +108,9 @@ impl Chaos {
                 }
             }
             (12..20, _) => drop(self.files.pop_front()),
-            (20..30, Some(file)) => {
-                let direction = offset / PAGE as u64 % 3;
-                let args = SyncArgs {
-                    flags: direction << 2 | self.random.below(2),
-                    offset,
-                    size: offset + 64,
-                };
-                // A size beyond the end is fine if nothing is synced.
-                let args = SyncArgs { flags: args.flags & !1, ..args };
-                allowed(ioctl::set_sync_settings(file.as_fd(), args))?;
-                if let Some(found) = allowed(ioctl::sync_settings(file.as_fd()))? {
-                    let first = found.offset == 0 && found.size == MEMORY;
-                    let direction = found.flags >> 2 & 3;
-                    let whole = found.size == found.offset + 64
-                        && direction == found.offset / PAGE as u64 % 3;
-                    ensure!(first || whole, "settings of two: {found:x?}");
-                }
-            }
+            (20..28, Some(file)) => self.settings(&file, 1)?,
+            // So many that another process is between two of its own.
+            (28..30, Some(file)) => self.settings(&file, 64)?,
             (30..40, Some(file)) => {
                 let range = |command| SyncRange { offset, size, command, direction: 0 };
                 let ranges = [range(3), range(1)];
@@ -189,6 +174,24 @@ impl Chaos {
             }
             (98, _) if self.random.one_in(2) => self.rebind(),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Stored again and again, and read: always those of one request.
+    fn settings(&mut self, file: &File, times: u32) -> Result<()> {
+        for _ in 0..times {
+            let [offset, _] = self.pages();
+            let direction = offset / PAGE as u64 % 3;
+            // A size beyond the end is fine, as nothing is synced.
+            let args = SyncArgs { flags: direction << 2, offset, size: offset + 64 };
+            allowed(ioctl::set_sync_settings(file.as_fd(), args))?;
+            let Some(found) = allowed(ioctl::sync_settings(file.as_fd()))? else { break };
+            let first = found.offset == 0 && found.size == MEMORY;
+            let direction = found.flags >> 2 & 3;
+            let whole =
+                found.size == found.offset + 64 && direction == found.offset / PAGE as u64 % 3;
+            ensure!(first || whole, "settings of two: {found:x?}");
         }
         Ok(())
     }

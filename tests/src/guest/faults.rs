@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     fs::OFlags,
     io::Errno,
     mm::MapFlags,
@@ -40,18 +41,21 @@ const INJECTORS: [&str; 2] = ["failslab", "fail_page_alloc"];
 /// No path has as many.
 const MOST: u32 = 5000;
 
+pub(crate) fn are_possible() -> bool {
+    fs::exists(NTH).unwrap_or(false)
+}
+
 pub(crate) fn tests(run: &mut Tests) {
-    if !fs::exists(NTH).unwrap_or(false) {
+    if !are_possible() {
         return;
     }
-    run.test("faults set up", set_up);
     run.test("faults of a file", files);
     run.test("faults of an import", imports);
     run.test("faults of the manager", managed);
     run.test("faults of a probe", probes);
 }
 
-fn set_up() -> Result<String> {
+pub(crate) fn set_up() -> Result<()> {
     for injector in INJECTORS {
         let folder = format!("/sys/kernel/debug/{injector}");
         // Also what may wait for memory; and no stack for each.
@@ -60,18 +64,19 @@ fn set_up() -> Result<String> {
     }
     fs::write("/sys/kernel/debug/fail_page_alloc/min-order", "0")?;
     fs::write("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N")?;
-    Ok("every kind of allocation".into())
+    Ok(())
 }
 
-/// What happened to `work` with its `nth` allocation failing, and whether one did.
-fn failing<T>(nth: u32, work: impl FnOnce() -> T) -> Result<(T, bool)> {
+/// What happened to `work` with its `nth` allocation failing, and how many are left
+/// until then: 0 if it did.
+pub(crate) fn failing<T>(nth: u32, work: impl FnOnce() -> T) -> Result<(T, u32)> {
     let mut file = File::options().read(true).write(true).open(NTH)?;
     write!(file, "{nth}")?;
     let result = work();
     let mut left = String::new();
     file.read_to_string(&mut left)?;
     write!(file, "0")?;
-    Ok((result, left.trim() == "0"))
+    Ok((result, left.trim().parse()?))
 }
 
 /// How many allocations `work` makes, each of which failed once. `again` undoes it,
@@ -79,17 +84,33 @@ fn failing<T>(nth: u32, work: impl FnOnce() -> T) -> Result<(T, bool)> {
 fn each<T>(
     name: &str,
     may_be: &[Errno],
+    work: impl FnMut() -> rustix::io::Result<T>,
+    again: impl FnMut(Option<T>) -> Result<()>,
+) -> Result<u32> {
+    each_and(1, name, may_be, work, again)
+}
+
+/// As `each`, but the next attempt, that succeeds, follows one fault of so many. What
+/// the others leave, the last attempt finds, which nothing disturbs.
+fn each_and<T>(
+    retried: u32,
+    name: &str,
+    may_be: &[Errno],
     mut work: impl FnMut() -> rustix::io::Result<T>,
     mut again: impl FnMut(Option<T>) -> Result<()>,
 ) -> Result<u32> {
     for nth in 1..MOST {
-        let (result, failed) = failing(nth, &mut work)?;
+        let (result, left) = failing(nth, &mut work)?;
+        let failed = left == 0;
         let context = || format!("{name}, allocation {nth}");
         match result {
             // Some have a second way to get memory, or do without.
             Ok(value) => again(Some(value)).with_context(context)?,
             Err(error) if failed && (error == Errno::NOMEM || may_be.contains(&error)) => {
                 again(None).with_context(context)?;
+                if nth % retried != 0 {
+                    continue;
+                }
                 let value = work().with_context(|| format!("{name} after allocation {nth}"))?;
                 again(Some(value)).with_context(context)?;
             }
@@ -138,6 +159,26 @@ fn files() -> Result<String> {
     let spliced = || splice(&file, Some(&mut 0), &writer, None, 8192, SpliceFlags::empty());
     // A pipe takes what it got, and says EAGAIN if that is nothing.
     counts.push(("splice", each("splice", &[Errno::AGAIN, Errno::FAULT], spliced, drained)?));
+
+    // Into and from memory that is not there yet.
+    let copied = |copy: fn(&File, &mut [u8]) -> rustix::io::Result<usize>| {
+        let mut memory = Map::anonymous(65536)?;
+        let done = copy(&file, memory.for_system_calls());
+        kept.replace(Some(memory));
+        done
+    };
+    let some = |done: Option<usize>| {
+        kept.replace(None);
+        ensure!(done != Some(0), "no bytes, and no error");
+        Ok(())
+    };
+    let read = || copied(|file, memory| rustix::io::pread(file, memory, 0));
+    counts.push(("read", each("read", &[Errno::FAULT], read, some)?));
+    let write = || copied(|file, memory| rustix::io::pwrite(file, memory, 0));
+    counts.push(("write", each("write", &[Errno::FAULT], write, some)?));
+    let many = vec![PollFd::new(&file, PollFlags::IN); 1000];
+    let polled = || poll(&mut many.clone(), None);
+    counts.push(("poll", each("poll", &[], polled, |_| Ok(()))?));
 
     let ranges = vec![SyncRange { offset: 0, size: 64, command: 3, direction: 0 }; 4096];
     let batch = || ioctl::sync_batch(file.as_fd(), &ranges);
@@ -241,7 +282,8 @@ fn probes() -> Result<String> {
             nothing_of(name)
         };
         // A probe that fails is ENODEV or ENXIO for who asked for it.
-        counts.push((name, each(name, &[Errno::NODEV, Errno::NXIO], work, back)?));
+        let refused = [Errno::NODEV, Errno::NXIO];
+        counts.push((name, each_and(10, name, &refused, work, back)?));
         bind(&device)?;
     }
     Ok(said(&counts))

@@ -1,0 +1,116 @@
+//! Each allocation of the module's own initialization fails in turn: it is not loaded
+//! then, and leaves nothing behind. What the kernel allocates for any module before is
+//! its own affair; its trace says where the module begins.
+
+use std::{ffi::CStr, fs, thread, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use rustix::{
+    io::Errno,
+    system::{delete_module, init_module},
+};
+use udmabuf_sys::manager;
+
+use super::{
+    faults::{failing, set_up},
+    module::{CLASS, DRIVER, MODULE},
+    random::Random,
+    soak,
+};
+
+const NAME: &CStr = c"u_dma_buf";
+const NONBLOCK: i32 = 0o4000;
+/// More than any load needs.
+const NEVER: u32 = 1_000_000;
+const LOADS: &str = "/sys/kernel/debug/tracing/events/module/module_load/enable";
+const TRACE: &str = "/sys/kernel/debug/tracing/trace";
+/// A load takes a second here, so a run of all tests has one of so many fail.
+const SHORT: usize = 24;
+
+/// How loading went, whether the allocation failed, and whether the module began.
+struct Loaded {
+    result: rustix::io::Result<()>,
+    failed: bool,
+    left: u32,
+    began: bool,
+}
+
+fn load(image: &[u8], nth: u32) -> Result<Loaded> {
+    fs::write(TRACE, "")?;
+    let (result, left) = failing(nth, || init_module(image, c""))?;
+    let began = fs::read_to_string(TRACE)?.contains("module_load: u_dma_buf");
+    Ok(Loaded { result, failed: left == 0, left, began })
+}
+
+fn nothing() -> Result<()> {
+    for path in [CLASS, DRIVER, manager::PATH, "/sys/module/u_dma_buf"] {
+        // Where life times are watched, the last of a driver goes seconds later.
+        for _ in 0..100 {
+            if !fs::exists(path)? {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        ensure!(!fs::exists(path)?, "{path} is there");
+    }
+    let majors = fs::read_to_string("/proc/devices")?;
+    ensure!(!majors.contains("u-dma-buf"), "a major number is taken: {majors}");
+    Ok(())
+}
+
+pub(crate) fn faults() -> Result<String> {
+    set_up()?;
+    // The devices that wait for the driver are another test's.
+    let autoprobe = "/sys/bus/platform/drivers_autoprobe";
+    fs::write(autoprobe, "0")?;
+    fs::write(LOADS, "1")?;
+    let said = each();
+    fs::write(LOADS, "0")?;
+    fs::write(autoprobe, "1")?;
+    said
+}
+
+fn each() -> Result<String> {
+    let image = fs::read(MODULE)?;
+    let whole = load(&image, NEVER)?;
+    whole.result.context("loading")?;
+    ensure!(whole.began, "the kernel's trace does not tell of modules");
+    delete_module(NAME, NONBLOCK)?;
+    let all = NEVER - whole.left;
+
+    // The first that is the module's.
+    let (mut before, mut first) = (0, all);
+    while first - before > 1 {
+        let nth = before.midpoint(first);
+        let loaded = load(&image, nth)?;
+        if loaded.result.is_ok() {
+            delete_module(NAME, NONBLOCK)?;
+        }
+        *if loaded.began { &mut first } else { &mut before } = nth;
+    }
+    let (mut faults, mut without) = (0, 0);
+    let step = if soak::asked().is_some() { 1 } else { SHORT };
+    let (mut random, seed) = Random::new();
+    let begin = first + u32::try_from(random.index(step))?;
+    for nth in (begin..).step_by(step) {
+        // An earlier one that left something has this one fail for another reason.
+        let Loaded { result, failed, .. } = load(&image, nth)?;
+        match result {
+            Ok(()) => {
+                delete_module(NAME, NONBLOCK).with_context(|| format!("after fault {nth}"))?;
+                without += u32::from(failed);
+            }
+            Err(error) => ensure!(failed && error == Errno::NOMEM, "fault {nth}: {error}"),
+        }
+        nothing().with_context(|| format!("after fault {nth} of {first} to {all}"))?;
+        if !failed {
+            break;
+        }
+        faults += 1;
+    }
+    ensure!(faults > 5, "{faults} of {all} allocations are the module's");
+    let own = all + 1 - first;
+    Ok(format!(
+        "{faults} of the module's {own} failed, {without} of them borne, after {before} of the kernel's; seed {seed}"
+    ))
+}
