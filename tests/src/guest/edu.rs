@@ -22,7 +22,7 @@ use super::{Pair, errors::says, map::Map, module::CLASS, parent, random::Random,
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn open() -> Result<Edu, Error> {
+pub(crate) fn open() -> Result<Edu, Error> {
     // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
     unsafe { Edu::open_with_32_bits() }
 }

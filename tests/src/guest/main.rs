@@ -5,6 +5,7 @@
 //! It starts itself again in other roles, for what takes another process.
 
 mod allocations;
+mod awaited;
 mod axidma;
 mod claims;
 mod commands;
@@ -125,6 +126,14 @@ fn all(run: &mut Tests, board: &str) {
         run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
     }
     run.test("uio lookups", uio::lookups);
+    match board {
+        // Whose modules have UIO's driver for device-tree nodes.
+        "arm64" | "arm64-debug" | "arm64-smmu" => {
+            run.test("uio two maps", uio::two_maps);
+        }
+        "x86_64" => run.test("uio ports", uio::ports),
+        _ => {}
+    }
 
     existing::tests(run, PAIR[0]);
     sync::tests(run, PAIR[0]);
@@ -167,7 +176,10 @@ fn all(run: &mut Tests, board: &str) {
             }
         }
         // Here edu reaches only what is made for it: `parent`.
-        "arm64-smmu" => vfio::tests(run, PAIR),
+        "arm64-smmu" => {
+            run.test("soak edu", || parent::with_edus_own(edu::soak));
+            vfio::tests(run, PAIR);
+        }
         _ => {
             run.test("uio interrupts", uio::interrupts);
             run.test("uio signalled", uio::signalled);
@@ -179,6 +191,7 @@ fn all(run: &mut Tests, board: &str) {
                 run.test("coherence", || module::coherence(PAIR, COHERENT_PAIR));
             }
             run.test("soak edu", || edu::soak(PAIR));
+            run.test("edu awaited", || awaited::transfers(PAIR));
             run.test("edu storm", || edu::storm(PAIR));
             run.test("edu signalled", || edu::signalled(PAIR));
             if unplug::is_possible() {

@@ -51,6 +51,13 @@ fn made(name: &'static str, options: &str) -> Result<Created> {
     Created::new(name, SIZE as u64, &format!("bus=pci device={} {options}", edu()?))
 }
 
+/// With a pair that is made for edu, and so in its reach behind an IOMMU.
+pub(crate) fn with_edus_own(run: impl FnOnce(Pair) -> Result<String>) -> Result<String> {
+    let pair = ["udmabuf_bound0", "udmabuf_bound1"];
+    let _made = (made(pair[0], "")?, made(pair[1], "")?);
+    run(pair)
+}
+
 /// Every byte through the device, a mapping that shows the same, and a sync in
 /// parts.
 fn moves_data(board: &str) -> Result<String> {
@@ -119,7 +126,7 @@ fn leaves() -> Result<String> {
 }
 
 /// The address of a buffer that is not edu's, and one where nothing is.
-fn isolated([name, _]: Pair) -> Result<String> {
+pub(crate) fn isolated([name, _]: Pair) -> Result<String> {
     let bound = made("udmabuf_bound", "")?;
     let other = open(name)?;
     other.write_all_at(&[0x77; 64], 0)?;

@@ -1,6 +1,6 @@
 //! Many transfers of random sizes, offsets and directions.
 
-use super::{COHERENT_PAIR, PAIR, Pair, Tests, edu, faults, kill, loading, module, zdma};
+use super::{COHERENT_PAIR, PAIR, Pair, Tests, edu, faults, kill, loading, module, parent, zdma};
 
 /// Transfers in a run of all tests.
 const SHORT: u64 = 100;
@@ -26,6 +26,10 @@ pub(crate) fn tests(run: &mut Tests, board: &str) {
         "versal" => {
             run.test("soak zdma", || zdma::soak(PAIR, COHERENT_PAIR[0]));
             run.test("soak zdma, coherent", || zdma::soak(COHERENT_PAIR, zdma::SMALL));
+        }
+        "arm64-smmu" => {
+            run.test("soak edu", || parent::with_edus_own(edu::soak));
+            run.test("edu reaches nothing else", || parent::isolated(PAIR));
         }
         _ => {
             run.test("soak edu", || edu::soak(PAIR));

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "maps registers; recovers a buffer after its engine was stopped")]
 
 use std::{
+    collections::HashSet,
     fs,
     os::unix::process::ExitStatusExt,
     path::Path,
@@ -16,9 +17,9 @@ use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use udmabuf::{Buffer, FromDevice, WaitError};
 use udmabuf_examples::edu::{self, Edu};
-use udmabuf_uio::{By, Error, Interrupt, Pci, Registers, Uio};
+use udmabuf_uio::{By, Error, Interrupt, Pci, PciDevice, Registers, Uio, UioDevice};
 
-use super::Pair;
+use super::{Pair, awaited, errors::says, parent, vfio};
 
 udmabuf_uio::block! {
     /// Of QEMU's edu device.
@@ -50,7 +51,17 @@ fn open() -> Result<(String, Registers<Regs>, Interrupt), Error> {
 /// Every way to find a device leads to the same one, and to one driver.
 pub(crate) fn lookups() -> Result<String> {
     let devices = Uio::list()?;
-    let device = devices.first().context("there is no UIO device")?;
+    let mut found = 0;
+    let names: HashSet<_> = devices.iter().map(|device| &device.name).collect();
+    ensure!(!names.is_empty(), "there is no UIO device");
+    for name in &names {
+        let first = devices.iter().find(|device| device.name == **name);
+        found += ways_to(first.context("it is gone")?)?;
+    }
+    Ok(format!("{} kinds of device, found in {found} ways", names.len()))
+}
+
+fn ways_to(device: &UioDevice) -> Result<u32> {
     let mut found = 0;
     let mut same = |by: By<'_>| -> Result<()> {
         let uio = Uio::open(by)?;
@@ -81,16 +92,77 @@ pub(crate) fn lookups() -> Result<String> {
         ensure!(matches!(again, Err(Error::Busy { .. })), "{again:?}");
         found += 1;
     }
-    Ok(format!("{device}, found in {found} ways"))
+    Ok(found)
+}
+
+udmabuf_uio::block! {
+    /// A slot for a virtual device that is empty (Virtual I/O Device 1.2, 4.2.2).
+    struct Slot: 0x200 bytes {
+        0x000 => MAGIC: ReadOnly<u32>,
+        0x008 => DEVICE: ReadOnly<u32>,
+        0x00c => VENDOR: ReadOnly<u32>,
+    }
+}
+
+udmabuf_uio::block! {
+    /// The end of the board's clock, a PL031 (ARM DDI 0224, 3.3: `RTCPCellID`).
+    struct Clock: 0x20 bytes { 0x10 => CELL: [ReadOnly<u32>; 4] }
+}
+
+udmabuf_uio::block! {
+    /// Longer than a page of any size.
+    struct Long: 0x20000 bytes { 0x1fffc => LAST: ReadOnly<u32> }
+}
+
+/// A device with two maps, neither of which starts where its page does.
+pub(crate) fn two_maps() -> Result<String> {
+    let uio = Uio::open(By::MapName("clock"))?;
+    let maps = &uio.device().maps;
+    let places: Vec<_> = maps.iter().map(|map| (map.address, map.offset)).collect();
+    ensure!(places == [(0xa00_0000, 0x200), (0x901_0000, 0xfe0)], "{maps:?}");
+    // SAFETY: the registers are as declared, and start nothing.
+    let slot = unsafe { uio.registers::<Slot>("slot")? };
+    // SAFETY: as above.
+    let clock = unsafe { uio.registers::<Clock>(1)? };
+    let found = [Slot::MAGIC, Slot::DEVICE, Slot::VENDOR].map(|word| slot.read(word));
+    let expected = [*b"virt", [0; 4], *b"QEMU"].map(u32::from_le_bytes);
+    ensure!(found == expected, "{found:x?}, not {expected:x?}");
+    let found: Vec<_> = Clock::CELL.iter().map(|register| clock.read(register)).collect();
+    ensure!(found == [0x0d, 0xf0, 0x05, 0xb1], "{found:x?}");
+    // SAFETY: as above.
+    let Err(error @ Error::NoRegisters { .. }) = (unsafe { uio.registers::<Long>("slot") }) else {
+        bail!("a block that ends behind the page");
+    };
+    says(&error, &["bytes at 0xa000200"])
+}
+
+/// A PCI function whose registers are I/O ports: the PC's SMBus controller.
+pub(crate) fn ports() -> Result<String> {
+    const SMBUS: (u16, u16) = (0x8086, 0x2930);
+    let all = Pci::list()?;
+    let is_it = |it: &&PciDevice| (it.vendor, it.device) == SMBUS;
+    let address = &all.iter().find(is_it).context("no SMBus controller")?.address;
+    vfio::give(address, "uio_pci_generic")?;
+    let pci = Pci::open_at(address)?;
+    let bar = pci.device().bars.iter().find(|bar| bar.is_ports).context("no ports")?.number;
+    // SAFETY: nothing is accessed.
+    let Err(error @ Error::NoRegisters { .. }) = (unsafe { pci.registers::<Regs>(bar) }) else {
+        bail!("ports were mapped");
+    };
+    drop(pci);
+    fs::write(format!("/sys/bus/pci/devices/{address}/driver/unbind"), address)?;
+    says(&error, &[address, "I/O ports", "does not access ports"])
 }
 
 /// A level interrupt: it fires while it is not cleared, and once for each event.
 pub(crate) fn interrupts() -> Result<String> {
-    let (address, registers, mut interrupt) = open()?;
+    let address = parent::edu()?;
     let command = || -> Result<[u8; 2]> {
         let config = fs::read(format!("/sys/bus/pci/devices/{address}/config"))?;
         Ok([config[4], config[5]])
     };
+    let before = command()?;
+    let (_, registers, mut interrupt) = open()?;
     let clear = || {
         let status = registers.read(Regs::INTERRUPT_STATUS);
         registers.write(Regs::INTERRUPT_ACKNOWLEDGE, status);
@@ -125,7 +197,14 @@ pub(crate) fn interrupts() -> Result<String> {
         ensure!(clear() == round, "in round {round} another bit was raised");
     }
     ensure!(interrupt.missed() == 0, "{} were missed", interrupt.missed());
-    Ok(format!("at a level, polled, and a storm of {storm}"))
+    awaited::interrupts(
+        &mut interrupt,
+        || registers.write(Regs::INTERRUPT_RAISE, 1),
+        || clear() == 1,
+    )?;
+    drop((registers, interrupt));
+    ensure!(command()? == before, "its command register was {before:?} and is {:?}", command()?);
+    Ok(format!("at a level, polled, awaited, and a storm of {storm}"))
 }
 
 /// A signal that is caught ends a wait, and the interrupt is not lost.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use udmabuf_examples::edu::Edu;
 use udmabuf_uio::{Error, Interrupt, Pci, Registers};
 
-use super::{Pair, Tests, edu, errors::says, parent};
+use super::{Pair, Tests, awaited, edu, errors::says, parent};
 
 udmabuf_uio::block! {
     /// Of QEMU's edu device.
@@ -100,7 +100,8 @@ impl Drop for Bound {
     }
 }
 
-fn give(address: &str, driver: &str) -> Result<()> {
+/// Binds a PCI function to a driver.
+pub(crate) fn give(address: &str, driver: &str) -> Result<()> {
     let dir = format!("{DEVICES}/{address}");
     fs::write(format!("{dir}/driver_override"), driver)?;
     if fs::exists(format!("{dir}/driver"))? {
@@ -180,6 +181,9 @@ fn interrupts(bound: &Bound) -> Result<String> {
         }
         let mut armed = interrupt.arm()?;
         ensure!(armed.try_wait()? == 0, "{kind} fires by itself");
+        drop(armed);
+        let raise = || registers.write(Regs::INTERRUPT_RAISE, 1);
+        awaited::interrupts(&mut interrupt, raise, || clear() == 1).context(kind)?;
     }
     let after = bound.command()?;
     ensure!(before & 4 == 0 && after & 4 == 0, "it may access memory: {before:#x}, {after:#x}");

@@ -155,10 +155,12 @@ fn maps_outside(file: &File, size: u64) -> Result<u32> {
             outside(page, count)?;
         }
     }
-    let mut map = map_with(file, pages * PAGE, MapFlags::SHARED)?;
-    for grown in [pages + 1, 2 * pages, 1 << 18] {
-        ensure!(map.grow(grown * PAGE).is_err(), "grown to {grown} pages");
-        refused += 1;
+    for flags in [MapFlags::SHARED, MapFlags::SHARED | MapFlags::POPULATE] {
+        let mut map = map_with(file, pages * PAGE, flags)?;
+        for grown in [pages + 1, 2 * pages, 1 << 18] {
+            ensure!(map.grow(grown * PAGE).is_err(), "{flags:?}: grown to {grown} pages");
+            refused += 1;
+        }
     }
     Ok(refused)
 }

@@ -2,26 +2,34 @@
 #![allow(unsafe_code, reason = "recovers buffers after their engine was stopped")]
 
 use std::{
+    future::IntoFuture,
     process::{Command, ExitCode},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, getpid, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 use udmabuf::{Buffer, Cached, CpuParts, Transfer, WaitError};
 use udmabuf_examples::zdma::{Channel, Error, Lists, Zdma};
 
 use super::{Destination, Source, TIMEOUT, open, open_with_table, same, whole};
-use crate::{Pair, Tests};
+use crate::{
+    Pair, Tests,
+    awaited::{once, run},
+};
 
 pub(super) const PARTS: usize = 8;
 pub(super) const SHORT: Duration = Duration::from_millis(50);
 
 pub(super) fn tests(run: &mut Tests, pair: Pair, table: &'static str) {
     run.test("zdma paused", || paused(pair, table));
+    run.test("zdma awaited", || awaited(pair, table));
     run.test("zdma stopped", || stopped(pair, table));
     run.test("zdma signalled", || signalled(pair, table));
     run.test("zdma crashed", || crashed(pair, table));
@@ -81,6 +89,22 @@ fn paused(pair: Pair, table: &str) -> Result<String> {
     let interrupts = zdma.interrupts()?;
     ensure!((1..=2).contains(&interrupts), "{interrupts} interrupts");
     Ok(format!("after 1 of {PARTS} parts, {interrupts} interrupts"))
+}
+
+/// Lists that go on only after they are awaited: the interrupt wakes who does.
+fn awaited(pair: Pair, table: &str) -> Result<String> {
+    let zdma = open_with_table::<Cached>(table)?;
+    run(async {
+        for value in 1..=20 {
+            let mut list = start_paused(&zdma, pair, value)?.into_future();
+            ensure!(once(&mut list).await.is_pending(), "a paused list is done");
+            zdma.resume()?;
+            let ended = timeout(TIMEOUT, list).await.context("nothing has woken it")?;
+            ensure!(arrived(ended?, value)? == PARTS, "not all of it has arrived");
+        }
+        Ok(())
+    })?;
+    Ok(format!("20 lists, {} interrupts", zdma.interrupts()?))
 }
 
 fn stopped(pair: Pair, table: &str) -> Result<String> {
