@@ -20,7 +20,6 @@ mod filter;
 mod in_kernel;
 mod kill;
 mod large;
-mod loading;
 mod manager;
 mod map;
 mod memory_types;
@@ -104,9 +103,6 @@ fn all(run: &mut Tests, board: &str) {
     run.test("fault 16 sizes of 4 GiB", module::too_large);
     run.test("fault 24 wrong parameters", module::wrong_parameters);
     run.test("parameters", || module::parameters(board));
-    if faults::are_possible() {
-        run.test("faults of loading", loading::faults);
-    }
     run.test("load", || module::load(board));
     run.test("wrong name", errors::wrong_name);
     run.test("no permission", errors::no_permission);
