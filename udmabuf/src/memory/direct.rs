@@ -29,17 +29,23 @@ impl Direct {
 }
 
 impl Memory {
-    /// What the CPU wrote to a part reaches memory, if that takes no system call,
-    /// is short, and nobody else has to be told of it.
+    /// What the CPU wrote to so many parts reaches memory, if that takes no system
+    /// call, is short, and nobody else has to be told of it.
     #[inline]
-    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
-        len <= self.short && self.direct_for_device(self.direct, start, len, true)
+    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize, parts: usize) -> bool {
+        len <= self.short && self.direct_for_device(self.direct, start, len, parts, true)
     }
 
     /// The same, the other way.
     #[inline]
-    pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
-        len <= self.short && self.direct_for_cpu(self.direct, start, len, true, direction)
+    pub(crate) fn quick_for_cpu(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        parts: usize,
+        direction: Kind,
+    ) -> bool {
+        len <= self.short && self.direct_for_cpu(self.direct, start, len, parts, true, direction)
     }
 
     /// `direct` is not `No`.
@@ -49,12 +55,13 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         is_short: bool,
     ) -> bool {
         if self.lent.is_gone() {
             return false;
         }
-        self.lent.add(1);
+        self.lent.add(parts);
         match direct {
             Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
             Direct::Barrier | Direct::No => barrier::before_device(),
@@ -69,6 +76,7 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         is_short: bool,
         direction: Kind,
     ) -> bool {
@@ -80,7 +88,7 @@ impl Memory {
             Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
             Direct::Barrier | Direct::No => barrier::after_device(),
         }
-        self.lent.subtract(1);
+        self.lent.subtract(parts);
         true
     }
 
