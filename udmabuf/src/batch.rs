@@ -137,6 +137,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    // For most there is one piece: with a call, what it is about goes through memory.
+    #[inline(always)]
     fn add(&mut self, way: Way, piece: Piece<'a>) {
         let memory = piece.first.memory();
         if !self.memory.is_some_and(|same| ptr::eq(same, memory)) {
@@ -153,6 +155,7 @@ impl<'a> Run<'a> {
     }
 
     /// Ends this run, and starts one.
+    #[inline]
     fn turn(&mut self, way: Way, memory: &'a Memory) {
         self.end(way);
         (self.memory, self.parts) = (None, 0);
@@ -165,6 +168,7 @@ impl<'a> Run<'a> {
         }
     }
 
+    #[inline]
     fn end(&mut self, way: Way) {
         let Some(memory) = self.memory else { return };
         match way {

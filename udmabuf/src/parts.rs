@@ -9,7 +9,6 @@ use crate::{
     batch::{self, Each, Piece},
     direction::Kind,
     emulator::Bus,
-    part::Part,
 };
 
 /// Buffers of the CPU that go to the device together: a tuple, an array or a
@@ -173,14 +172,16 @@ fn skip_following<O: Owner, D: Direction, M: CacheMode>(
     mut end: usize,
     most: usize,
 ) -> (&[Buffer<O, D, M>], usize) {
-    // By fours, of which each is a few instructions.
-    while let Some((four, rest)) = all.split_first_chunk::<4>() {
-        let [a, b, c, d] = four.each_ref().map(Buffer::part).map(Part::bounds);
-        let follow = a.0 == end && b.0 == a.1 && c.0 == b.1 && d.0 == c.1;
-        if !follow || c.1 >= most {
-            break;
+    // By eights, which the compiler makes a few instructions for each.
+    while let Some((eight, rest)) = all.split_first_chunk::<8>() {
+        let follow = |end, one: &Buffer<O, D, M>| {
+            let (start, its_end) = one.part().bounds();
+            (start == end).then_some(its_end)
+        };
+        match eight.iter().try_fold(end, follow) {
+            Some(last) if last <= most => (end, all) = (last, rest),
+            _ => break,
         }
-        (end, all) = (d.1, rest);
     }
     while let Some((one, rest)) = all.split_first() {
         let (start, its_end) = one.part().bounds();

@@ -23,7 +23,7 @@ use crate::{
 const LINE: usize = 64;
 const PART: usize = 2 * LINE;
 /// Parts of each buffer.
-const PARTS: usize = 6;
+const PARTS: usize = 10;
 /// Two whose lines the program maintains, one that needs a barrier; the last needs
 /// a call.
 const LINES: [bool; 4] = [true, true, false, false];
@@ -208,7 +208,7 @@ fn what_can_be_undone_of_a_batch_that_fails_is() {
 
 #[test]
 fn buffers_mapped_side_by_side_stay_two() {
-    const EACH: usize = 3 * PART;
+    const EACH: usize = 5 * PART;
     for has_lines in [[true, true], [true, false], [false, true], [false, false]] {
         let emulator = Emulator::new();
         let mut both = [(); 2].map(|()| Memory::emulated(CpuSide::new(&emulator, EACH, true)));
@@ -226,7 +226,7 @@ fn buffers_mapped_side_by_side_stay_two() {
             .collect();
 
         let (given, parts) = steps(&counts, || parts.into_device().unwrap());
-        assert_eq!(counted(&counts), [3, 3], "{has_lines:?}");
+        assert_eq!(counted(&counts), [5, 5], "{has_lines:?}");
         // SAFETY: there is no device.
         let (taken, parts) = steps(&counts, || unsafe { parts.into_cpu() }.unwrap());
         assert_eq!(counted(&counts), [0, 0], "{has_lines:?}");

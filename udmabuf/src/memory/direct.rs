@@ -93,12 +93,14 @@ impl Memory {
     }
 
     /// Whether parts can be handed over many at once, by the functions below.
+    #[inline]
     pub(crate) fn is_direct(&self) -> bool {
         !matches!(self.direct, Direct::No) && !self.lent.is_gone()
     }
 
     /// The lines of some parts, which are the device's when
     /// [`end_for_device`](Memory::end_for_device) has returned.
+    #[inline]
     pub(crate) fn clean(&self, start: NonNull<u8>, len: usize) {
         if let Direct::Cache(cpu) = self.direct {
             cpu.clean_lines(start, len);
@@ -106,6 +108,7 @@ impl Memory {
     }
 
     /// So many parts are the device's from here on.
+    #[inline]
     pub(crate) fn end_for_device(&self, parts: usize) {
         self.lent.add(parts);
         match self.direct {
@@ -115,6 +118,7 @@ impl Memory {
     }
 
     /// Parts are about to become the CPU's.
+    #[inline]
     pub(crate) fn begin_for_cpu(&self) {
         match self.direct {
             Direct::Cache(cpu) => cpu.order_lines(),
@@ -124,6 +128,7 @@ impl Memory {
 
     /// The lines of some parts, which are the CPU's when
     /// [`end_for_cpu`](Memory::end_for_cpu) has returned.
+    #[inline]
     pub(crate) fn drop_lines(&self, start: NonNull<u8>, len: usize, direction: Kind) {
         if let (Direct::Cache(cpu), true) = (self.direct, direction != Kind::ToDevice) {
             cpu.drop_lines(start, len);
@@ -131,6 +136,7 @@ impl Memory {
     }
 
     /// So many parts are the CPU's from here on.
+    #[inline]
     pub(crate) fn end_for_cpu(&self, parts: usize) {
         if let Direct::Cache(cpu) = self.direct {
             cpu.wait_for_lines();
