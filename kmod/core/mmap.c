@@ -22,6 +22,8 @@
 
 /* Mapped by one fault, if there is no huge page for it. */
 #define UDB_FAULT_WINDOW SZ_2M
+/* Of huge pages, where most of a fault's cost is the fault. */
+#define UDB_HUGE_WINDOW 32UL
 /* Of pages with references, for which the kernel keeps books. */
 #define UDB_COUNTED_WINDOW 64
 
@@ -151,12 +153,41 @@ static vm_fault_t udb_fault(struct vm_fault *vmf)
 }
 
 #ifdef UDB_HAS_HUGE_PFNS
+/*
+ * Those behind the one at offset, which has been put in, are a favour: as long as the
+ * memory is contiguous, and their entries are in the same table, and free. They are
+ * like the first, of which the architecture may have changed the attributes.
+ */
+static void udb_insert_next_huge(struct vm_fault *vmf, const struct udb_memory *mem,
+				 size_t offset, unsigned long pfn)
+{
+	unsigned long addr = vmf->address & PMD_MASK;
+	struct vm_area_struct *vma = vmf->vma;
+	pmd_t first, *pmd = vmf->pmd;
+	unsigned long left;
+	spinlock_t *lock;
+
+	left = min_t(unsigned long, vma->vm_end - addr, udb_memory_contiguous(mem, offset));
+	left = min3(left >> PMD_SHIFT, PTRS_PER_PMD - pmd_index(addr), UDB_HUGE_WINDOW);
+	if (arch_needs_pgtable_deposit())
+		return;
+	lock = pmd_lock(vma->vm_mm, pmd);
+	first = pmdp_get(pmd);
+	while (pmd_leaf(first) && --left && pmd_none(pmdp_get(++pmd))) {
+		addr += PMD_SIZE;
+		pfn += PMD_SIZE >> PAGE_SHIFT;
+		set_pmd_at(vma->vm_mm, addr, pmd, pfn_pmd(pfn, pmd_pgprot(first)));
+	}
+	spin_unlock(lock);
+}
+
 static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory *mem)
 {
 	struct vm_area_struct *vma = vmf->vma;
 	unsigned long addr = vmf->address & PMD_MASK;
 	size_t offset;
 	unsigned long pfn;
+	vm_fault_t ret;
 
 	if (!(vma->vm_flags & VM_PFNMAP) || addr < vma->vm_start ||
 	    vma->vm_end - addr < PMD_SIZE)
@@ -167,7 +198,10 @@ static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory 
 	pfn = udb_memory_pfn(mem, offset);
 	if (!IS_ALIGNED(pfn, PMD_SIZE >> PAGE_SHIFT))
 		return VM_FAULT_FALLBACK;
-	return udb_vmf_insert_pfn_pmd(vmf, pfn, vma->vm_flags & VM_WRITE);
+	ret = udb_vmf_insert_pfn_pmd(vmf, pfn, vma->vm_flags & VM_WRITE);
+	if (ret == VM_FAULT_NOPAGE)
+		udb_insert_next_huge(vmf, mem, offset, pfn);
+	return ret;
 }
 
 static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
@@ -185,6 +219,7 @@ static vm_fault_t udb_huge_fault(struct vm_fault *vmf, unsigned int order)
 	return ret;
 }
 #endif
+
 /* A part of the VMA becomes one of its own, or moves. */
 static void udb_vma_open(struct vm_area_struct *vma)
 {

@@ -237,7 +237,7 @@ pub fn sync_for_cpu(
 /// range stays as it is.
 #[inline]
 fn sync_value(direction: Direction, offset: u64, size: u64) -> Option<u64> {
-    let is_small = offset <= u64::from(u32::MAX) && size <= u64::from(u32::MAX);
+    let is_small = offset | size <= u64::from(u32::MAX);
     // A value without a size would be the stored range.
     let has_value = is_small && size != 0 && size % 16 == 0;
     has_value.then_some(offset << 32 | size | (direction as u64) << 2 | 1)

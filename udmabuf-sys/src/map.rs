@@ -51,6 +51,7 @@ impl Mapping {
 
     /// The first byte.
     #[must_use]
+    #[inline]
     pub fn start(&self) -> NonNull<u8> {
         // `map_raw` never gives address 0: the fallback cannot happen, and a
         // dangling pointer would fault rather than go wrong silently.
@@ -59,6 +60,7 @@ impl Mapping {
 
     /// Bytes mapped.
     #[must_use]
+    #[inline]
     #[allow(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.0.len()

@@ -10,40 +10,27 @@ use udmabuf_sys::{
 
 use crate::{Error, barrier, direction::Kind, memory::Memory, part::Part};
 
-/// A part on its way from one owner to the other.
-#[derive(Clone, Copy, Debug)]
-pub struct Loan<'a> {
-    pub(crate) part: &'a Part,
-    pub(crate) direction: Kind,
-    pub(crate) is_shared: bool,
-}
-
-/// Parts of one memory and direction, each starting where the one before ends.
+/// Parts on their way from one owner to the other: of one memory and direction, each
+/// starting where the one before ends, and synced as one.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
     pub(crate) first: &'a Part,
     pub(crate) len: usize,
+    /// One, where it is shared.
     pub(crate) parts: usize,
     pub(crate) direction: Kind,
+    pub(crate) is_shared: bool,
 }
 
 /// Something that has parts.
 pub trait Each: Sized {
-    /// Calls a function with each part, in the same order each time.
-    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>));
+    /// Calls a function with each piece: the same ones in the same order each time.
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>));
 
-    /// The same, with as many at once as can be.
+    /// The same for all of many, in as few pieces as can be.
     #[inline]
-    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-        self.each(&mut |Loan { part, direction, .. }| {
-            visit(Piece { first: part, len: part.len(), parts: 1, direction });
-        });
-    }
-
-    /// The same for all of many.
-    #[inline]
-    fn each_piece_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
-        all.iter().for_each(|one| one.each_piece(visit));
+    fn each_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
+        all.iter().for_each(|one| one.each(visit));
     }
 }
 
@@ -70,28 +57,30 @@ pub(crate) fn sync_for_cpu(parts: &impl Each) -> Result<(), Error> {
 /// the bytes are right, as nobody but the CPU has written them, and what fails
 /// concerns only what is remembered of the handover.
 pub(crate) fn call_back(parts: &impl Each) {
-    parts.each(&mut |loan| {
-        let _ = take_back(loan);
+    parts.each(&mut |piece| {
+        let _ = take_back(piece);
     });
 }
 
-fn hand_over(loan: Loan<'_>) -> Result<(), Error> {
-    match loan.is_shared {
-        true => loan.part.share(false),
-        false => loan.part.sync_for_device(loan.direction),
+fn hand_over(piece: Piece<'_>) -> Result<(), Error> {
+    let Piece { first, len, parts, direction, .. } = piece;
+    match piece.is_shared {
+        true => first.share(false),
+        false => first.memory().sync_for_device(first.start(), len, parts, direction),
     }
 }
 
-fn take_back(loan: Loan<'_>) -> Result<(), Error> {
-    match loan.is_shared {
-        true => loan.part.end_share(),
-        false => loan.part.sync_for_cpu(loan.direction),
+fn take_back(piece: Piece<'_>) -> Result<(), Error> {
+    let Piece { first, len, parts, direction, .. } = piece;
+    match piece.is_shared {
+        true => first.end_share(),
+        false => first.memory().sync_for_cpu(first.start(), len, parts, direction),
     }
 }
 
 fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
     let mut run = Run { memory: None, parts: 0, done: 0, is_over: false };
-    parts.each_piece(&mut |piece| run.add(way, piece));
+    parts.each(&mut |piece| run.add(way, piece));
     run.end(way);
     match run.is_over {
         false => Ok(()),
@@ -99,19 +88,19 @@ fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
     }
 }
 
-/// The first `done` parts are synced.
+/// The first `done` parts, which are whole pieces, are synced.
 #[cold]
 fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> {
     let mut batch = Batch::new(way, done);
     let mut result = Ok(());
     let mut left = done;
-    parts.each(&mut |loan| {
+    parts.each(&mut |piece| {
         if left != 0 {
-            left -= 1;
+            left = left.saturating_sub(piece.parts);
         } else if result.is_ok() {
-            result = batch.add(loan);
-        } else if way == Way::ToCpu && loan.part.memory().is_emulated() {
-            let _ = take_back(loan); // an emulated device is locked out of all of them
+            result = batch.add(piece);
+        } else if way == Way::ToCpu && piece.first.memory().is_emulated() {
+            let _ = take_back(piece); // an emulated device is locked out of all of them
         }
     });
     result = result.and_then(|()| batch.flush());
@@ -123,14 +112,14 @@ fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> 
     // is handed over, and what is taken back. The emulator does not.
     // One by one: what cannot be undone keeps nothing else from it.
     let mut left = batch.done;
-    parts.each(&mut |loan| {
+    parts.each(&mut |piece| {
         let was_done = left != 0;
-        left = left.saturating_sub(1);
+        left = left.saturating_sub(piece.parts);
         let _ = match way {
             _ if !was_done => Ok(()),
-            Way::ToDevice => take_back(loan),
-            Way::ToCpu if loan.part.memory().is_emulated() => Ok(()),
-            Way::ToCpu => hand_over(loan),
+            Way::ToDevice => take_back(piece),
+            Way::ToCpu if piece.first.memory().is_emulated() => Ok(()),
+            Way::ToCpu => hand_over(piece),
         };
     });
     result
@@ -148,6 +137,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    // For most there is one piece: with a call, what it is about goes through memory.
+    #[inline(always)]
     fn add(&mut self, way: Way, piece: Piece<'a>) {
         let memory = piece.first.memory();
         if !self.memory.is_some_and(|same| ptr::eq(same, memory)) {
@@ -164,6 +155,7 @@ impl<'a> Run<'a> {
     }
 
     /// Ends this run, and starts one.
+    #[inline]
     fn turn(&mut self, way: Way, memory: &'a Memory) {
         self.end(way);
         (self.memory, self.parts) = (None, 0);
@@ -176,6 +168,7 @@ impl<'a> Run<'a> {
         }
     }
 
+    #[inline]
     fn end(&mut self, way: Way) {
         let Some(memory) = self.memory else { return };
         match way {
@@ -186,12 +179,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Ranges of one buffer that wait for the system call.
+/// Pieces of one buffer that wait for the system call.
 struct Batch<'a> {
     way: Way,
     memory: Option<&'a Memory>,
     ranges: [SyncRange; RANGES],
     waiting: usize,
+    /// Parts in those ranges.
+    parts: usize,
     /// Parts that are synced: the first so many.
     done: usize,
 }
@@ -199,18 +194,18 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(way: Way, done: usize) -> Self {
         let ranges = [SyncRange { offset: 0, size: 0, command: 0, direction: 0 }; RANGES];
-        Self { way, memory: None, ranges, waiting: 0, done }
+        Self { way, memory: None, ranges, waiting: 0, parts: 0, done }
     }
 
-    fn add(&mut self, loan: Loan<'a>) -> Result<(), Error> {
-        let memory = loan.part.memory();
+    fn add(&mut self, piece: Piece<'a>) -> Result<(), Error> {
+        let memory = piece.first.memory();
         if memory.batch().is_none() {
             self.flush()?;
             match self.way {
-                Way::ToDevice => hand_over(loan)?,
-                Way::ToCpu => take_back(loan)?,
+                Way::ToDevice => hand_over(piece)?,
+                Way::ToCpu => take_back(piece)?,
             }
-            self.done += 1;
+            self.done += piece.parts;
             return Ok(());
         }
         if self.waiting == RANGES || self.memory.is_some_and(|other| !ptr::eq(other, memory)) {
@@ -220,10 +215,11 @@ impl<'a> Batch<'a> {
         let command = if self.way == Way::ToDevice { SYNC_FOR_DEVICE } else { SYNC_FOR_CPU };
         if let Some(range) = self.ranges.get_mut(self.waiting) {
             #[allow(clippy::cast_possible_truncation, reason = "both are small constants")]
-            let [command, direction] = [command, loan.direction as u64].map(|code| code as u32);
-            let (offset, size) = (loan.part.offset() as u64, loan.part.len() as u64);
+            let [command, direction] = [command, piece.direction as u64].map(|code| code as u32);
+            let (offset, size) = (piece.first.offset() as u64, piece.len as u64);
             *range = SyncRange { offset, size, command, direction };
             self.waiting += 1;
+            self.parts += piece.parts;
         }
         Ok(())
     }
@@ -234,17 +230,18 @@ impl<'a> Batch<'a> {
         else {
             return Ok(());
         };
-        let ranges = self.ranges.get(..self.waiting).unwrap_or_default();
+        let waiting = std::mem::take(&mut self.waiting);
+        let ranges = self.ranges.get(..waiting).unwrap_or_default();
+        let parts = std::mem::take(&mut self.parts);
         if self.way == Way::ToCpu {
             barrier::after_device();
         }
-        ioctl::sync_batch(file, ranges).map_err(|errno| {
-            Error::os(&memory.name, format!("sync of {} parts", ranges.len()), errno)
-        })?;
+        ioctl::sync_batch(file, ranges)
+            .map_err(|errno| Error::os(&memory.name, format!("sync of {parts} parts"), errno))?;
         if self.way == Way::ToDevice {
             barrier::before_device();
         }
-        self.done += std::mem::take(&mut self.waiting);
+        self.done += parts;
         Ok(())
     }
 }

@@ -224,11 +224,13 @@ impl Cpu {
     }
 
     /// The device's status was read before.
+    #[inline]
     pub(crate) fn order_lines(mut self) {
         self.order();
     }
 
     /// All that was started is done.
+    #[inline]
     pub(crate) fn wait_for_lines(mut self) {
         self.complete();
     }

@@ -37,6 +37,8 @@ use crate::{
 /// 3. While the device owns them, either the emulated bus or a real device
 ///    accesses them, not both: an engine is started only on buffers of its bus.
 /// 4. `line` is a power of two.
+/// 5. No two have a byte in common, in this process: each has a mapping, or an
+///    allocation, of its own.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) start: NonNull<u8>,
@@ -156,6 +158,23 @@ impl Memory {
         Ok(())
     }
 
+    /// The address behind the last byte.
+    #[inline]
+    pub(crate) fn end(&self) -> usize {
+        self.start.addr().get() + self.len
+    }
+
+    /// Whether parts that follow each other can be synced as one.
+    #[inline]
+    pub(crate) fn merges(&self) -> bool {
+        !matches!(self.direct, Direct::No) || self.is_modules()
+    }
+
+    /// Whether only the kernel module has to be told of a handover.
+    fn is_modules(&self) -> bool {
+        matches!((&self.backing, self.own), (Backing::Kernel(kernel), Direct::No) if kernel.bus().is_none())
+    }
+
     /// The file to which a sync of this memory is a range of a batch.
     pub(crate) fn batch(&self) -> Option<BorrowedFd<'_>> {
         match (&self.backing, self.own) {
@@ -183,33 +202,35 @@ impl Memory {
         }
     }
 
-    /// What the CPU wrote to `len` bytes at `start`, a part, reaches memory, and
-    /// its caches write nothing there later. On failure nothing has changed.
+    /// What the CPU wrote to `len` bytes at `start`, so many parts, reaches memory,
+    /// and its caches write nothing there later. On failure nothing has changed.
     #[inline]
     pub(crate) fn sync_for_device(
         &self,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.quick_for_device(start, len) {
+        match self.quick_for_device(start, len, parts) {
             true => Ok(()),
-            false => self.slow_for_device(start, len, direction),
+            false => self.slow_for_device(start, len, parts, direction),
         }
     }
 
-    /// What the device wrote to a part becomes visible to the CPU. On failure
-    /// the part is still the device's.
+    /// What the device wrote to so many parts becomes visible to the CPU. On failure
+    /// they are still the device's.
     #[inline]
     pub(crate) fn sync_for_cpu(
         &self,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.quick_for_cpu(start, len, direction) {
+        match self.quick_for_cpu(start, len, parts, direction) {
             true => Ok(()),
-            false => self.slow_for_cpu(start, len, direction),
+            false => self.slow_for_cpu(start, len, parts, direction),
         }
     }
 
@@ -223,7 +244,7 @@ impl Memory {
                         open it with `OpenOptions::uncached` or `write_combined`";
             return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
-        self.sync_for_device(start, len, Kind::Bidirectional)?;
+        self.sync_for_device(start, len, 1, Kind::Bidirectional)?;
         if let Backing::Kernel(kernel) = &self.backing {
             kernel.share(self.offset(start), len);
         }
@@ -234,7 +255,7 @@ impl Memory {
     pub(crate) fn end_share(&self, start: NonNull<u8>, len: usize) -> Result<(), Error> {
         match &self.backing {
             Backing::Emulated(cpu) => cpu.end_shared(self.offset(start), len),
-            _ => self.sync_for_cpu(start, len, Kind::Bidirectional),
+            _ => self.sync_for_cpu(start, len, 1, Kind::Bidirectional),
         }
     }
 
@@ -248,8 +269,14 @@ impl Memory {
         &self,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         direction: Kind,
     ) -> Result<(), Error> {
+        match self.direct {
+            Direct::No => {}
+            direct if self.direct_for_device(direct, start, len, parts, false) => return Ok(()),
+            _ => return Err(self.gone()),
+        }
         let offset = self.offset(start);
         match &self.backing {
             Backing::Kernel(kernel) => {
@@ -258,7 +285,7 @@ impl Memory {
                         kernel.sync_for_device(&self.name, offset, len, direction)?;
                         barrier::before_device();
                     }
-                    own if self.direct_for_device(own, start, len, false) => {}
+                    own if self.direct_for_device(own, start, len, parts, false) => {}
                     _ => return Err(self.gone()),
                 }
                 kernel.hand_over(offset, len, direction);
@@ -278,8 +305,16 @@ impl Memory {
         &self,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         direction: Kind,
     ) -> Result<(), Error> {
+        match self.direct {
+            Direct::No => {}
+            direct if self.direct_for_cpu(direct, start, len, parts, false, direction) => {
+                return Ok(());
+            }
+            _ => return Err(self.gone()),
+        }
         let offset = self.offset(start);
         match &self.backing {
             Backing::Kernel(kernel) => {
@@ -295,7 +330,7 @@ impl Memory {
                         };
                         kernel.sync_for_cpu(&self.name, offset, len, direction)?;
                     }
-                    own if self.direct_for_cpu(own, start, len, false, direction) => {}
+                    own if self.direct_for_cpu(own, start, len, parts, false, direction) => {}
                     _ => return Err(self.gone()),
                 }
             }

@@ -51,6 +51,13 @@ impl Part {
         self.len
     }
 
+    /// The addresses of its first byte, and of what follows its last one.
+    #[inline]
+    pub(crate) fn bounds(&self) -> (usize, usize) {
+        let start = self.start.addr().get();
+        (start, start + self.len)
+    }
+
     /// Bytes from the start of the buffer.
     #[inline]
     pub(crate) fn offset(&self) -> usize {
@@ -71,13 +78,13 @@ impl Part {
     /// The part is the device's from here on; unless it fails.
     #[inline]
     pub(crate) fn sync_for_device(&self, direction: Kind) -> Result<(), Error> {
-        self.memory.sync_for_device(self.start, self.len, direction)
+        self.memory.sync_for_device(self.start, self.len, 1, direction)
     }
 
     /// The part is the CPU's from here on; unless it fails.
     #[inline]
     pub(crate) fn sync_for_cpu(&self, direction: Kind) -> Result<(), Error> {
-        self.memory.sync_for_cpu(self.start, self.len, direction)
+        self.memory.sync_for_cpu(self.start, self.len, 1, direction)
     }
 
     /// CPU and device may access the part from here on; unless it fails.

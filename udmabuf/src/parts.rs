@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 
 use crate::{
     Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Handoff, Owner, Shared, barrier,
-    batch::{self, Each, Loan, Piece},
+    batch::{self, Each, Piece},
     direction::Kind,
     emulator::Bus,
 };
@@ -105,9 +105,10 @@ pub trait Parts: Each + Sized {
 /// Names the first that is not on this bus, or not on the hardware's.
 pub(crate) fn check_bus(parts: &impl Parts, bus: Option<&Bus>) -> Result<(), String> {
     let mut stranger = Ok(());
-    parts.each(&mut |loan| {
-        if stranger.is_ok() && loan.part.memory().bus() != bus {
-            stranger = Err(loan.part.memory().name.clone());
+    parts.each(&mut |piece| {
+        let memory = piece.first.memory();
+        if stranger.is_ok() && memory.bus() != bus {
+            stranger = Err(memory.name.clone());
         }
     });
     stranger
@@ -123,13 +124,13 @@ macro_rules! buffers {
     ($($owner:ident: $kind:expr, $is_shared:literal;)*) => {$(
         impl<D: Direction, M: CacheMode> Each for Buffer<$owner, D, M> {
             #[inline]
-            fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
-                visit(Loan { part: self.part(), direction: $kind, is_shared: $is_shared });
+            fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+                Self::each_of(std::slice::from_ref(self), visit);
             }
 
             #[inline]
-            fn each_piece_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
-                pieces(all, $kind, visit);
+            fn each_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
+                pieces(all, $kind, $is_shared, visit);
             }
         }
     )*};
@@ -146,22 +147,50 @@ buffers! {
 fn pieces<'a, O: Owner, D: Direction, M: CacheMode>(
     mut all: &'a [Buffer<O, D, M>],
     direction: Kind,
+    is_shared: bool,
     visit: &mut impl FnMut(Piece<'a>),
 ) {
     while let [first, rest @ ..] = all {
         let first = first.part();
         let start = first.start().addr().get();
-        let (mut end, mut parts) = (start + first.len(), 1);
-        for next in rest.iter().map(Buffer::part) {
-            if !first.is_beside(next) || next.start().addr().get() != end {
-                break;
-            }
-            end += next.len();
-            parts += 1;
-        }
-        visit(Piece { first, len: end - start, parts, direction });
-        all = all.get(parts..).unwrap_or_default();
+        let (left, end) = match !is_shared && first.memory().merges() {
+            true => skip_following(all, start, first.memory().end()),
+            false => (rest, first.bounds().1),
+        };
+        let (len, parts) = (end - start, all.len() - left.len());
+        visit(Piece { first, len, parts, direction, is_shared });
+        all = left;
     }
+}
+
+/// What is left without the parts that follow each other from `end` on, and where those
+/// end. Whatever starts before the end of the memory (`most`) is of it, as no two
+/// memories have a byte in common.
+#[inline]
+fn skip_following<O: Owner, D: Direction, M: CacheMode>(
+    mut all: &[Buffer<O, D, M>],
+    mut end: usize,
+    most: usize,
+) -> (&[Buffer<O, D, M>], usize) {
+    // By eights, which the compiler makes a few instructions for each.
+    while let Some((eight, rest)) = all.split_first_chunk::<8>() {
+        let follow = |end, one: &Buffer<O, D, M>| {
+            let (start, its_end) = one.part().bounds();
+            (start == end).then_some(its_end)
+        };
+        match eight.iter().try_fold(end, follow) {
+            Some(last) if last <= most => (end, all) = (last, rest),
+            _ => break,
+        }
+    }
+    while let Some((one, rest)) = all.split_first() {
+        let (start, its_end) = one.part().bounds();
+        if start != end || start >= most {
+            break;
+        }
+        (end, all) = (its_end, rest);
+    }
+    (all, end)
 }
 
 impl<D: Direction, M: CacheMode> Parts for Buffer<DeviceOwned, D, M> {
@@ -217,13 +246,8 @@ macro_rules! tuples {
     ($($part:ident $index:tt),*) => {
         impl<$($part: Each),*> Each for ($($part,)*) {
             #[inline]
-            fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
+            fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
                 $(self.$index.each(visit);)*
-            }
-
-            #[inline]
-            fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-                $(self.$index.each_piece(visit);)*
             }
         }
 
@@ -252,13 +276,8 @@ tuples!(A 0, B 1, C 2, E 3);
 
 impl<P: Each, const N: usize> Each for [P; N] {
     #[inline]
-    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
-        self.iter().for_each(|part| part.each(visit));
-    }
-
-    #[inline]
-    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-        P::each_piece_of(self, visit);
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+        P::each_of(self, visit);
     }
 }
 
@@ -281,13 +300,8 @@ impl<P: CpuParts, const N: usize> CpuParts for [P; N] {
 
 impl<P: Each> Each for Vec<P> {
     #[inline]
-    fn each<'a>(&'a self, visit: &mut impl FnMut(Loan<'a>)) {
-        self.iter().for_each(|part| part.each(visit));
-    }
-
-    #[inline]
-    fn each_piece<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-        P::each_piece_of(self, visit);
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
+        P::each_of(self, visit);
     }
 }
 

@@ -44,10 +44,11 @@ pub(crate) fn mappings(name: &str, title: &dyn Fn(&str) -> String) -> Result<()>
     for size in sizes(64 * KIB, len.min(MAPPED)) {
         let cost = cost(|| {
             let mapping = Mapping::new(file.as_fd(), size)?;
+            let start = mapping.start();
             let mut page = 0;
             while page < size {
                 // SAFETY: inside the mapping.
-                let byte = unsafe { mapping.start().add(page) };
+                let byte = unsafe { start.add(page) };
                 // SAFETY: as above, and nobody else has a reference to it.
                 unsafe { byte.write_volatile(1) };
                 page += PAGE;

@@ -20,7 +20,7 @@ use crate::{
 /// part from each other on arm64.
 const PART: usize = 128;
 const PARTS_MAX: usize = 4096;
-/// As many as the module has minor numbers, less those that are taken.
+/// As many as the module has minor numbers, or those that are free.
 const BUFFERS: [usize; 5] = [1, 4, 16, 64, 256];
 const PAGE: usize = 4 * KIB;
 /// Of buffers that are made here; the board may have larger ones.

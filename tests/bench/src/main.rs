@@ -4,6 +4,7 @@
 //! Usage:
 //! - `udmabuf-bench measure BUFFER...` on the machine with the buffers;
 //! - `udmabuf-bench mappings BUFFER...`, the same for mappings alone;
+//! - `udmabuf-bench buffers`, for as many buffers at once as can be made;
 //! - `udmabuf-bench report UNIT DIRECTORY`, with what it printed, and what `raw`
 //!   printed, on the standard input: a table, and curves in the directory;
 //! - `udmabuf-bench tables BUFFER [CHECKS CLEARS]`: `check_buf` and `clear_buf`, in
@@ -34,13 +35,14 @@ fn main() -> Result<()> {
         ["mappings", ref buffers @ ..] => {
             buffers.iter().try_for_each(|name| buffer::mappings(name, &titles(name)?))
         }
+        ["buffers"] => handover::of_many_buffers(),
         ["tables", buffer] => tables::print(buffer, tables::CHECKS, tables::CLEARS),
         ["tables", buffer, checks, clears] => {
             tables::print(buffer, checks.parse()?, clears.parse()?)
         }
         ["report", unit, directory] => report::report(unit, directory.as_ref()),
         _ => bail!(
-            "usage: udmabuf-bench measure BUFFER... | mappings BUFFER... | report UNIT DIRECTORY | tables BUFFER [CHECKS CLEARS]"
+            "usage: udmabuf-bench measure BUFFER... | mappings BUFFER... | buffers | report UNIT DIRECTORY | tables BUFFER [CHECKS CLEARS]"
         ),
     }
 }
@@ -55,8 +57,7 @@ fn measure(buffers: &[&str]) -> Result<()> {
         measure_buffer(name)?;
     }
     // Where there is no manager, or no edu, the rows are missing.
-    let optional =
-        [buffer::creation(), handover::of_sizes(), handover::of_many_buffers(), device::measure()];
+    let optional = [buffer::creation(), handover::of_sizes(), device::measure()];
     for failed in optional.into_iter().filter_map(Result::err) {
         eprintln!("udmabuf-bench: {failed:#}");
     }

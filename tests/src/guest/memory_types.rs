@@ -3,7 +3,10 @@
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd, unix::fs::OpenOptionsExt},
+    os::{
+        fd::AsFd,
+        unix::fs::{FileExt, OpenOptionsExt},
+    },
 };
 
 use anyhow::{Context, Result, ensure};
@@ -162,14 +165,25 @@ fn large() -> Result<String> {
     let file = open(made.name)?;
     let map = Map::new(&file, 2 * LARGE, MapFlags::empty())?;
     let address = ioctl::dma_addr(file.as_fd())?;
-    map.set(LARGE, 1);
+    // A touch brings the next large page, too.
+    let (touched, expected) =
+        if able && address % LARGE as u64 == 0 { (0, LARGE) } else { (LARGE, 4096) };
+    map.set(touched, 1);
     let (_, size) = map.page(LARGE)?;
-    let expected = if able && address % LARGE as u64 == 0 { LARGE } else { 4096 };
     ensure!(size == expected, "{size} byte pages at {address:#x}, not {expected}");
     for offset in (0..map.len()).step_by(15 * 4096) {
-        map.set(offset, 2);
+        map.set(offset, if offset < LARGE { 2 } else { 3 });
         ensure!(map.page(offset)?.0 == "cached", "{:?} at {offset:#x}", map.page(offset)?);
     }
+    let mut read = [0; 2];
+    for (offset, byte) in [0, LARGE as u64].into_iter().zip(&mut read) {
+        file.read_exact_at(std::slice::from_mut(byte), offset)?;
+    }
+    ensure!(read == [2, 3], "{read:?} in the two");
+    // One that is mapped in part is not large.
+    let map = Map::new(&file, LARGE + LARGE / 2, MapFlags::empty())?;
+    map.set(0, 1);
+    ensure!(map.page(LARGE)?.0 == "absent", "beyond the mapping's last large page");
     Ok(format!("{size} byte pages of a buffer at {address:#x}"))
 }
 

@@ -23,7 +23,7 @@ use crate::{
 const LINE: usize = 64;
 const PART: usize = 2 * LINE;
 /// Parts of each buffer.
-const PARTS: usize = 6;
+const PARTS: usize = 10;
 /// Two whose lines the program maintains, one that needs a barrier; the last needs
 /// a call.
 const LINES: [bool; 4] = [true, true, false, false];
@@ -208,22 +208,25 @@ fn what_can_be_undone_of_a_batch_that_fails_is() {
 
 #[test]
 fn buffers_mapped_side_by_side_stay_two() {
+    const EACH: usize = 5 * PART;
     for has_lines in [[true, true], [true, false], [false, true], [false, false]] {
         let emulator = Emulator::new();
-        let mut both = [(); 2].map(|()| Memory::emulated(CpuSide::new(&emulator, PART, true)));
+        let mut both = [(); 2].map(|()| Memory::emulated(CpuSide::new(&emulator, EACH, true)));
         // No byte is accessed there.
-        both[1].start = both[0].start.map_addr(|start| start.checked_add(PART).unwrap());
+        both[1].start = both[0].start.map_addr(|start| start.checked_add(EACH).unwrap());
         let starts = both.each_ref().map(|memory| memory.start.addr().get());
         let (mut counts, mut lines) = (Vec::new(), Vec::new());
         for ((memory, has_lines), start) in both.iter_mut().zip(has_lines).zip(starts) {
             counts.push(memory.set_direct(direct(has_lines)));
-            lines.extend((start..start + PART).step_by(LINE).filter(|_| has_lines));
+            lines.extend((start..start + EACH).step_by(LINE).filter(|_| has_lines));
         }
-        let parts: Vec<Buffer<_, FromDevice>> =
-            both.into_iter().map(|memory| Buffer::from_part(Part::whole(memory))).collect();
+        let parts: Vec<Buffer<_, FromDevice>> = both
+            .into_iter()
+            .flat_map(|memory| Buffer::from_part(Part::whole(memory)).into_chunks(PART).unwrap())
+            .collect();
 
         let (given, parts) = steps(&counts, || parts.into_device().unwrap());
-        assert_eq!(counted(&counts), [1, 1], "{has_lines:?}");
+        assert_eq!(counted(&counts), [5, 5], "{has_lines:?}");
         // SAFETY: there is no device.
         let (taken, parts) = steps(&counts, || unsafe { parts.into_cpu() }.unwrap());
         assert_eq!(counted(&counts), [0, 0], "{has_lines:?}");

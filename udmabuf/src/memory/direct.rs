@@ -29,17 +29,23 @@ impl Direct {
 }
 
 impl Memory {
-    /// What the CPU wrote to a part reaches memory, if that takes no system call,
-    /// is short, and nobody else has to be told of it.
+    /// What the CPU wrote to so many parts reaches memory, if that takes no system
+    /// call, is short, and nobody else has to be told of it.
     #[inline]
-    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
-        len <= self.short && self.direct_for_device(self.direct, start, len, true)
+    pub(crate) fn quick_for_device(&self, start: NonNull<u8>, len: usize, parts: usize) -> bool {
+        len <= self.short && self.direct_for_device(self.direct, start, len, parts, true)
     }
 
     /// The same, the other way.
     #[inline]
-    pub(crate) fn quick_for_cpu(&self, start: NonNull<u8>, len: usize, direction: Kind) -> bool {
-        len <= self.short && self.direct_for_cpu(self.direct, start, len, true, direction)
+    pub(crate) fn quick_for_cpu(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        parts: usize,
+        direction: Kind,
+    ) -> bool {
+        len <= self.short && self.direct_for_cpu(self.direct, start, len, parts, true, direction)
     }
 
     /// `direct` is not `No`.
@@ -49,12 +55,13 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         is_short: bool,
     ) -> bool {
         if self.lent.is_gone() {
             return false;
         }
-        self.lent.add(1);
+        self.lent.add(parts);
         match direct {
             Direct::Cache(cpu) => cpu.sync_for_device(start, len, is_short),
             Direct::Barrier | Direct::No => barrier::before_device(),
@@ -69,6 +76,7 @@ impl Memory {
         direct: Direct,
         start: NonNull<u8>,
         len: usize,
+        parts: usize,
         is_short: bool,
         direction: Kind,
     ) -> bool {
@@ -80,17 +88,19 @@ impl Memory {
             Direct::Cache(cpu) => cpu.sync_for_cpu(start, len, is_short, direction),
             Direct::Barrier | Direct::No => barrier::after_device(),
         }
-        self.lent.subtract(1);
+        self.lent.subtract(parts);
         true
     }
 
     /// Whether parts can be handed over many at once, by the functions below.
+    #[inline]
     pub(crate) fn is_direct(&self) -> bool {
         !matches!(self.direct, Direct::No) && !self.lent.is_gone()
     }
 
     /// The lines of some parts, which are the device's when
     /// [`end_for_device`](Memory::end_for_device) has returned.
+    #[inline]
     pub(crate) fn clean(&self, start: NonNull<u8>, len: usize) {
         if let Direct::Cache(cpu) = self.direct {
             cpu.clean_lines(start, len);
@@ -98,6 +108,7 @@ impl Memory {
     }
 
     /// So many parts are the device's from here on.
+    #[inline]
     pub(crate) fn end_for_device(&self, parts: usize) {
         self.lent.add(parts);
         match self.direct {
@@ -107,6 +118,7 @@ impl Memory {
     }
 
     /// Parts are about to become the CPU's.
+    #[inline]
     pub(crate) fn begin_for_cpu(&self) {
         match self.direct {
             Direct::Cache(cpu) => cpu.order_lines(),
@@ -116,6 +128,7 @@ impl Memory {
 
     /// The lines of some parts, which are the CPU's when
     /// [`end_for_cpu`](Memory::end_for_cpu) has returned.
+    #[inline]
     pub(crate) fn drop_lines(&self, start: NonNull<u8>, len: usize, direction: Kind) {
         if let (Direct::Cache(cpu), true) = (self.direct, direction != Kind::ToDevice) {
             cpu.drop_lines(start, len);
@@ -123,6 +136,7 @@ impl Memory {
     }
 
     /// So many parts are the CPU's from here on.
+    #[inline]
     pub(crate) fn end_for_cpu(&self, parts: usize) {
         if let Direct::Cache(cpu) = self.direct {
             cpu.wait_for_lines();

@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "vouches for the mapping when it is put on an emulated bus")]
 
 use std::{
-    fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
@@ -76,7 +75,7 @@ pub(crate) enum Maintenance {
 pub(crate) struct Kernel {
     tap: Option<Tap>,
     mapping: Mapping,
-    file: File,
+    file: OwnedFd,
     has_batch: bool,
     _created: Option<Arc<Deleter>>,
 }
@@ -202,6 +201,7 @@ impl Kernel {
         }
     }
 
+    #[inline]
     pub(crate) fn sync_for_device(
         &self,
         name: &str,
@@ -209,17 +209,11 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        ioctl::sync_for_device(self.file.as_fd(), direction, offset as u64, len as u64).map_err(
-            |errno| {
-                Error::os(
-                    name,
-                    format!("sync for the device ({len:#x} bytes at {offset:#x})"),
-                    errno,
-                )
-            },
-        )
+        ioctl::sync_for_device(self.file.as_fd(), direction, offset as u64, len as u64)
+            .map_err(|errno| failed(name, "the device", offset, len, errno))
     }
 
+    #[inline]
     pub(crate) fn sync_for_cpu(
         &self,
         name: &str,
@@ -227,11 +221,8 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64).map_err(
-            |errno| {
-                Error::os(name, format!("sync for the CPU ({len:#x} bytes at {offset:#x})"), errno)
-            },
-        )
+        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64)
+            .map_err(|errno| failed(name, "the CPU", offset, len, errno))
     }
 
     pub(crate) fn export(&self, name: &str, offset: usize, len: usize) -> Result<OwnedFd, Error> {
@@ -242,6 +233,12 @@ impl Kernel {
                 Error::os(name, format!("export ({len:#x} bytes at {offset:#x})"), errno)
             })
     }
+}
+
+/// Apart, as a message takes more instructions than the rest.
+#[cold]
+fn failed(name: &str, whom: &str, offset: usize, len: usize, errno: Errno) -> Error {
+    Error::os(name, format!("sync for {whom} ({len:#x} bytes at {offset:#x})"), errno)
 }
 
 /// What a handover takes where the module need not be told of it.
@@ -269,7 +266,7 @@ fn handover(
     }
 }
 
-fn exclude_others(name: &str, file: &File, exclusive: Exclusive) -> Result<(), Error> {
+fn exclude_others(name: &str, file: &OwnedFd, exclusive: Exclusive) -> Result<(), Error> {
     let adopt = match exclusive {
         Exclusive::Claim => false,
         Exclusive::Adopt => true,
@@ -287,7 +284,7 @@ fn exclude_others(name: &str, file: &File, exclusive: Exclusive) -> Result<(), E
 /// Maps the buffer in the mode that is asked for, or not at all.
 fn map(
     name: &str,
-    file: &File,
+    file: &OwnedFd,
     len: usize,
     caps: Caps,
     opening: &Opening,
@@ -331,7 +328,7 @@ fn map(
     }
 }
 
-fn open_file(name: &str, sync: bool) -> Result<File, Error> {
+fn open_file(name: &str, sync: bool) -> Result<OwnedFd, Error> {
     if name.is_empty() || name.contains('/') {
         let what = "not a buffer's name: give it as in /dev, without a path, like udmabuf0";
         return Err(Error::Unsupported { name: name.into(), what });
@@ -340,7 +337,7 @@ fn open_file(name: &str, sync: bool) -> Result<File, Error> {
     let mut flags = OFlags::RDWR | OFlags::CLOEXEC;
     flags.set(OFlags::SYNC, sync);
     match rustix::fs::open(&path, flags, rustix::fs::Mode::empty()) {
-        Ok(fd) => Ok(fd.into()),
+        Ok(fd) => Ok(fd),
         Err(Errno::NOENT) => {
             Err(Error::NotFound { name: name.into(), path, cure: cure(name).into() })
         }
