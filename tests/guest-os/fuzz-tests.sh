@@ -50,7 +50,7 @@ kmod_mutation() { # DIRECTORY COPY FILE FROM TO 'BOARD [WORDS]' WHAT
     fi
     printf '%s\n' "${whole/"$4"/"$5"}" >"$2/$3"
     rm -rf -- "${1:?}/$board"
-    output=$(passed=0 failed=0 qemu='' FUZZ=30000 SEED=1 SOURCE=$2 && cd "$2" && board_test "$board" "$1/$board" 2>&1)
+    output=$(passed=0 failed=0 qemu='' && export FUZZ=30000 SEED=1 SOURCE=$2 && cd "$2" && board_test "$board" "$1/$board" 2>&1)
     printf '%s\n' "$whole" >"$2/$3"
     found=$(sed -n "s/^$board: FAILED \($said\)[:;].*/\1/p" <<<"$output" | head -1)
     if [ -n "$found" ] && ! grep -q 'could not be prepared' <<<"$output"; then
