@@ -37,7 +37,7 @@ pub(crate) const SHARED: [(&str, &str); 2] =
 const MEMORY: u64 = 16384;
 /// Where processes count what they have done, a byte for so many.
 pub(crate) const COUNT: &str = "/tmp/operations";
-pub(crate) const COUNTED: u64 = 64;
+pub(crate) const COUNTED: u64 = 8;
 
 struct Chaos {
     random: Random,

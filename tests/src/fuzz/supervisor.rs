@@ -203,13 +203,15 @@ fn keeps_no_memory(board: &str, seed: u64, operations: u64) -> Result<String> {
 /// after the other is stopped for a moment or killed.
 fn together(board: &str, seed: u64, operations: u64) -> Result<String> {
     const PROCESSES: u64 = 3;
+    /// Between two kills, or on a slow machine nobody would get anywhere.
+    const SPARED: u64 = 64;
     let _ = fs::remove_file(chaos::COUNT);
     let mut children: Vec<Child> = (0..PROCESSES)
         .map(|id| start(WORKER, board, id, seed, operations / PROCESSES / 2))
         .collect::<Result<_>>()?;
     let mut random = Random(seed);
     let mut others = (0..PROCESSES).map(|_| chaotic(&mut random)).collect::<Result<Vec<_>>>()?;
-    let mut killed = 0;
+    let (mut killed, mut killed_at) = (0, 0);
     let counted = || fs::metadata(chaos::COUNT).map_or(0, |count| count.len() * chaos::COUNTED);
     let mut running = true;
     while running || counted() < operations / 2 {
@@ -223,10 +225,10 @@ fn together(board: &str, seed: u64, operations: u64) -> Result<String> {
         kill_process(pid, Signal::STOP)?;
         std::thread::sleep(Duration::from_millis(random.below(5)));
         kill_process(pid, Signal::CONT)?;
-        if random.one_in(4) {
+        if random.one_in(4) && counted() >= killed_at + SPARED {
             stop(&mut others[victim])?;
             others[victim] = chaotic(&mut random)?;
-            killed += 1;
+            (killed, killed_at) = (killed + 1, counted());
         }
     }
     others.iter_mut().try_for_each(stop)?;
