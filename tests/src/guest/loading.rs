@@ -28,7 +28,7 @@ const TRACE: &str = "/sys/kernel/debug/tracing/trace";
 const FIRST: u32 = 64;
 /// A load takes a second here, so a run of all tests has one of so many fail, of the
 /// first and of the others.
-const SHORT: [u64; 2] = [3, 48];
+const SHORT: [u64; 2] = [6, 96];
 
 /// How loading went, whether the allocation failed, and whether the module began.
 struct Loaded {
