@@ -14,6 +14,9 @@ fuzz_tests() {
 # The copy is where it was the last time, for its programs are kept.
 kmod_mutation_tests() { # DIRECTORY [WORD]
     local file='' from='' to='' on=arm64 what='' line copy=$CACHE/kmod-mutations
+    # One run at a time.
+    exec 8>"$copy.lock"
+    flock 8
     rm -rf -- "$copy"
     mkdir "$copy"
     git ls-files -z | xargs -0 cp --parents --preserve=timestamps -t "$copy"
@@ -33,6 +36,7 @@ kmod_mutation_tests() { # DIRECTORY [WORD]
         esac
     done < <(cat tests/kmod-mutations && echo)
     rm -rf -- "$copy"
+    exec 8>&-
     if [ $((passed + failed)) = 0 ]; then
         failed=1
         echo "FAILED: no mutation has the word $2"

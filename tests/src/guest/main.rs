@@ -20,6 +20,7 @@ mod filter;
 mod in_kernel;
 mod kill;
 mod large;
+mod loading;
 mod manager;
 mod map;
 mod memory_types;

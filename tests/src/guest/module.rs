@@ -24,7 +24,7 @@ use udmabuf_sys::{
 
 use super::{Pair, existing::traced, manager::Created, map::Map};
 
-const MODULE: &str = "/modules/u-dma-buf.ko";
+pub(crate) const MODULE: &str = "/modules/u-dma-buf.ko";
 pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 /// Where there is no device tree, parameters make the buffers; where there is,
 /// they make one more.
@@ -226,7 +226,7 @@ pub(crate) fn open(name: &str) -> Result<File> {
     File::options().read(true).write(true).open(format!("/dev/{name}")).context("open")
 }
 
-const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
+pub(crate) const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
 
 /// Takes a buffer away as an administrator can; gives its platform device.
 pub(crate) fn unbind(name: &str) -> Result<String> {

@@ -1,6 +1,6 @@
 //! Many transfers of random sizes, offsets and directions.
 
-use super::{COHERENT_PAIR, PAIR, Pair, Tests, edu, kill, module, parent, zdma};
+use super::{COHERENT_PAIR, PAIR, Pair, Tests, edu, faults, kill, loading, module, parent, zdma};
 
 /// Transfers in a run of all tests.
 const SHORT: u64 = 100;
@@ -18,6 +18,9 @@ pub(crate) fn count() -> u64 {
 /// All there is to run where the machine was started for this.
 pub(crate) fn tests(run: &mut Tests, board: &str) {
     let pairs: &[Pair] = if board == "x86_64" { &[PAIR] } else { &[PAIR, COHERENT_PAIR] };
+    if faults::are_possible() {
+        run.test("soak faults of loading", loading::faults);
+    }
     run.test("load", || module::load(board));
     match board {
         "versal" => {
