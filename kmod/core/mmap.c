@@ -165,7 +165,7 @@ static void udb_insert_next_huge(struct vm_fault *vmf, const struct udb_memory *
 	struct vm_area_struct *vma = vmf->vma;
 	pmd_t first, *pmd = vmf->pmd;
 	unsigned long left;
-	spinlock_t *lock;
+	spinlock_t *lock; /* of the table */
 
 	left = min_t(unsigned long, vma->vm_end - addr, udb_memory_contiguous(mem, offset));
 	left = min3(left >> PMD_SHIFT, PTRS_PER_PMD - pmd_index(addr), UDB_HUGE_WINDOW);
