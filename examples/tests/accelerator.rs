@@ -13,7 +13,7 @@ use udmabuf_examples::{
 };
 use udmabuf_uio::emulator::{Device, Emulated, Faults, emulate};
 
-const LONG: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(20);
 
 type Vectors =

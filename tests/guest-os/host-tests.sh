@@ -33,22 +33,6 @@ cargo_tests() {
     fi
 }
 
-# The crates' tests with AddressSanitizer, which a stable compiler has, if it is told to
-# behave like a nightly one. (ThreadSanitizer wants a standard library built with it,
-# and so its source.) What a device owned is leaked on purpose. Random programs, which
-# take long, are a fuzz target, too; and machine code is looked at without it.
-sanitizer_tests() {
-    if [ "$(uname -m)" != x86_64 ]; then
-        echo 'skipped sanitizer: for x86_64 hosts'
-        return
-    fi
-    CARGO_TARGET_DIR=$CACHE/sanitized RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
-        ASAN_OPTIONS=detect_leaks=0 \
-        cargo_tests 'address sanitizer' --target x86_64-unknown-linux-gnu --lib --tests \
-        -p udmabuf-sys -p udmabuf -p udmabuf-uio -p udmabuf-examples -- \
-        --skip random_programs --skip on_x86_64 --skip on_arm64
-}
-
 host_tests() {
     step fmt cargo fmt --all --check
     step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -62,6 +46,6 @@ host_tests() {
     step 'stream axidma-model' cargo run --quiet --locked --example stream -- axidma-model --engines=2 --count=200
     step axidma cargo run --quiet --locked --example axidma
     cargo_tests 'cargo test' --workspace
-    sanitizer_tests
+    address_sanitizer_tests
     fuzz_targets 5
 }
