@@ -3,21 +3,21 @@
 
 use std::{
     future::{Future, IntoFuture, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     task::Poll,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::{runtime, time::timeout};
+use tokio::{runtime, time::sleep};
 use udmabuf::{Buffer, Engine, FromDevice, Parts, ToDevice, Transfer};
 use udmabuf_examples::edu::MEMORY_LEN;
 use udmabuf_uio::Interrupt;
 
 use super::{Pair, edu, random::Random};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// In an executor of this thread alone, which sleeps while nothing happens.
 pub(crate) fn run<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
@@ -27,6 +27,17 @@ pub(crate) fn run<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
 /// Asks once.
 pub(crate) async fn once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
+}
+
+/// What is awaited, if it wakes its executor. Whoever asked once more when his
+/// patience ends, as tokio's `timeout` does, would find it ready all the same.
+pub(crate) async fn woken<F: Future>(future: F) -> Result<F::Output> {
+    let (mut future, mut patience) = (pin!(future), pin!(sleep(PATIENCE)));
+    poll_fn(|context| match patience.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(Err(anyhow!("nothing has woken it"))),
+        Poll::Pending => future.as_mut().poll(context).map(Ok),
+    })
+    .await
 }
 
 /// Fires once for each time that it is raised: awaited; given up, and awaited anew;
@@ -48,8 +59,7 @@ pub(crate) fn interrupts(
             } else {
                 raise();
             }
-            let fired = timeout(PATIENCE, fired).await;
-            let fired = fired.with_context(|| format!("round {round} wakes nobody"))??;
+            let fired = woken(fired).await.with_context(|| format!("round {round}"))??;
             ensure!(fired == 1 && clear(), "in round {round} it fired {fired} times");
         }
         Ok(())
@@ -74,7 +84,7 @@ async fn ended<E: Engine, P: Parts>(transfer: Transfer<E, P>, asked: &mut u64) -
         *asked += 1;
         Pin::new(&mut transfer).poll(context)
     });
-    match timeout(PATIENCE, counted).await.context("nothing has woken it")? {
+    match woken(counted).await? {
         Ok(buffers) => Ok(buffers),
         Err(error) => bail!("{error}"),
     }

@@ -161,8 +161,12 @@ fn large() -> Result<String> {
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let able = version >= (6, 12) && cfg!(any(target_arch = "aarch64", target_arch = "x86_64"));
 
-    let made = Created::new("udmabuf_large", (2 * LARGE) as u64, "")?;
-    let file = open(made.name)?;
+    // Where there is one, in a region of its own, which is aligned.
+    let made = match fs::exists(format!("{CLASS}/udmabuf_region"))? {
+        true => None,
+        false => Some(Created::new("udmabuf_large", (2 * LARGE) as u64, "")?),
+    };
+    let file = open(made.as_ref().map_or("udmabuf_region", |made| made.name))?;
     let map = Map::new(&file, 2 * LARGE, MapFlags::empty())?;
     let address = ioctl::dma_addr(file.as_fd())?;
     // A touch brings the next large page, too.

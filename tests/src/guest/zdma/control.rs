@@ -9,19 +9,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rustix::process::{Signal, getpid, kill_process};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::timeout,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use udmabuf::{Buffer, Cached, CpuParts, Transfer, WaitError};
 use udmabuf_examples::zdma::{Channel, Error, Lists, Zdma};
 
 use super::{Destination, Source, TIMEOUT, open, open_with_table, same, whole};
 use crate::{
     Pair, Tests,
-    awaited::{once, run},
+    awaited::{once, run, woken},
 };
 
 pub(super) const PARTS: usize = 8;
@@ -99,8 +96,7 @@ fn awaited(pair: Pair, table: &str) -> Result<String> {
             let mut list = start_paused(&zdma, pair, value)?.into_future();
             ensure!(once(&mut list).await.is_pending(), "a paused list is done");
             zdma.resume()?;
-            let ended = timeout(TIMEOUT, list).await.context("nothing has woken it")?;
-            ensure!(arrived(ended?, value)? == PARTS, "not all of it has arrived");
+            ensure!(arrived(woken(list).await??, value)? == PARTS, "not all of it has arrived");
         }
         Ok(())
     })?;
