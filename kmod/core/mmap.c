@@ -169,14 +169,16 @@ static void udb_insert_next_huge(struct vm_fault *vmf, const struct udb_memory *
 
 	left = min_t(unsigned long, vma->vm_end - addr, udb_memory_contiguous(mem, offset));
 	left = min3(left >> PMD_SHIFT, PTRS_PER_PMD - pmd_index(addr), UDB_HUGE_WINDOW);
-	if (arch_needs_pgtable_deposit())
+	/* Others' set_pmd_at() is not for modules, or wants a table to be kept for it. */
+	if (!IS_ENABLED(CONFIG_ARM64) && !IS_ENABLED(CONFIG_X86))
 		return;
 	lock = pmd_lock(vma->vm_mm, pmd);
 	first = pmdp_get(pmd);
 	while (pmd_leaf(first) && --left && pmd_none(pmdp_get(++pmd))) {
 		addr += PMD_SIZE;
 		pfn += PMD_SIZE >> PAGE_SHIFT;
-		set_pmd_at(vma->vm_mm, addr, pmd, pfn_pmd(pfn, pmd_pgprot(first)));
+		set_pmd_at(vma->vm_mm, addr, pmd,
+			   pmd_mkspecial(pfn_pmd(pfn, pmd_pgprot(first))));
 	}
 	spin_unlock(lock);
 }

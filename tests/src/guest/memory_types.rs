@@ -175,7 +175,7 @@ fn large() -> Result<String> {
     map.set(touched, 1);
     let (_, size) = map.page(LARGE)?;
     ensure!(size == expected, "{size} byte pages at {address:#x}, not {expected}");
-    for offset in (0..map.len()).step_by(15 * 4096) {
+    for offset in (0..map.len()).step_by(16 * 4096) {
         map.set(offset, if offset < LARGE { 2 } else { 3 });
         ensure!(map.page(offset)?.0 == "cached", "{:?} at {offset:#x}", map.page(offset)?);
     }
