@@ -155,32 +155,30 @@ static vm_fault_t udb_fault(struct vm_fault *vmf)
 #ifdef UDB_HAS_HUGE_PFNS
 /*
  * Those behind the one at offset, which has been put in, are a favour: as long as the
- * memory is contiguous, and their entries are in the same table, and free. They are
- * like the first, of which the architecture may have changed the attributes.
+ * memory is contiguous, and their entries are in the same table, and free.
  */
-static void udb_insert_next_huge(struct vm_fault *vmf, const struct udb_memory *mem,
+static void udb_insert_next_huge(const struct vm_fault *vmf, const struct udb_memory *mem,
 				 size_t offset, unsigned long pfn)
 {
-	unsigned long addr = vmf->address & PMD_MASK;
 	struct vm_area_struct *vma = vmf->vma;
-	pmd_t first, *pmd = vmf->pmd;
-	unsigned long left;
-	spinlock_t *lock; /* of the table */
+	unsigned long addr = vmf->address & PMD_MASK;
+	unsigned long i, count;
 
-	left = min_t(unsigned long, vma->vm_end - addr, udb_memory_contiguous(mem, offset));
-	left = min3(left >> PMD_SHIFT, PTRS_PER_PMD - pmd_index(addr), UDB_HUGE_WINDOW);
-	/* Others' set_pmd_at() is not for modules, or wants a table to be kept for it. */
-	if (!IS_ENABLED(CONFIG_ARM64) && !IS_ENABLED(CONFIG_X86))
-		return;
-	lock = pmd_lock(vma->vm_mm, pmd);
-	first = pmdp_get(pmd);
-	while (pmd_leaf(first) && --left && pmd_none(pmdp_get(++pmd))) {
-		addr += PMD_SIZE;
-		pfn += PMD_SIZE >> PAGE_SHIFT;
-		set_pmd_at(vma->vm_mm, addr, pmd,
-			   pmd_mkspecial(pfn_pmd(pfn, pmd_pgprot(first))));
+	count = min_t(unsigned long, vma->vm_end - addr, udb_memory_contiguous(mem, offset));
+	count = min3(count >> PMD_SHIFT, PTRS_PER_PMD - pmd_index(addr), UDB_HUGE_WINDOW);
+	for (i = 1; i < count; i++) {
+		struct vm_fault next = {
+			.vma = vma,
+			.address = addr + i * PMD_SIZE,
+			.flags = vmf->flags,
+			.pmd = vmf->pmd + i,
+		};
+
+		if (!pmd_none(pmdp_get(next.pmd)) ||
+		    udb_vmf_insert_pfn_pmd(&next, pfn + i * (PMD_SIZE >> PAGE_SHIFT),
+					   vma->vm_flags & VM_WRITE) != VM_FAULT_NOPAGE)
+			break;
 	}
-	spin_unlock(lock);
 }
 
 static vm_fault_t udb_insert_huge(struct vm_fault *vmf, const struct udb_memory *mem)
