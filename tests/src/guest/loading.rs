@@ -2,7 +2,7 @@
 //! then, and leaves nothing behind. What the kernel allocates for any module before is
 //! its own affair; its trace says where the module begins.
 
-use std::{ffi::CStr, fs, thread, time::Duration};
+use std::{ffi::CStr, fs};
 
 use anyhow::{Context, Result, ensure};
 use rustix::{
@@ -13,7 +13,7 @@ use udmabuf_sys::manager;
 
 use super::{
     faults::{failing, set_up},
-    module::{CLASS, DRIVER, MODULE},
+    module::{CLASS, DRIVER, MODULE, is_gone},
 };
 
 const NAME: &CStr = c"u_dma_buf";
@@ -38,14 +38,8 @@ fn load(image: &[u8], nth: u32) -> Result<Loaded> {
 }
 
 fn nothing() -> Result<()> {
-    for path in [CLASS, DRIVER, manager::PATH, "/sys/module/u_dma_buf"] {
-        // Where life times are watched, the last of a driver goes seconds later.
-        for _ in 0..100 {
-            if !fs::exists(path)? {
-                break;
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+    ensure!(is_gone()?, "{DRIVER} is there");
+    for path in [CLASS, manager::PATH, "/sys/module/u_dma_buf"] {
         ensure!(!fs::exists(path)?, "{path} is there");
     }
     let majors = fs::read_to_string("/proc/devices")?;

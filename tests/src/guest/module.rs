@@ -31,9 +31,26 @@ pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 const PC_PARAMETERS: [&str; 2] = ["udmabuf0=65536", "udmabuf1=65536"];
 const PARAMETERS: [&str; 1] = ["udmabuf7=8192"];
 
+/// Whether the driver has gone. Where life times are watched, the last of it goes
+/// seconds after the module.
+pub(crate) fn is_gone() -> Result<bool> {
+    for _ in 0..100 {
+        if !fs::exists(DRIVER)? {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(false)
+}
+
+fn insmod(parameters: &[&str]) -> Result<()> {
+    ensure!(is_gone()?, "{DRIVER} is there before the module");
+    busybox("insmod", [MODULE].iter().chain(parameters))
+}
+
 pub(crate) fn load(board: &str) -> Result<String> {
     let pc = board == "x86_64";
-    busybox("insmod", [MODULE].iter().chain(if pc { &PC_PARAMETERS[..] } else { &PARAMETERS }))?;
+    insmod(if pc { &PC_PARAMETERS } else { &PARAMETERS })?;
     let devices = devices()?.context("loaded, but there is no class directory")?;
     let extra = devices.iter().find(|device| device.name == "udmabuf7");
     ensure!(pc || extra.is_some_and(|device| device.size == 8192), "no udmabuf7 in {devices:?}");
@@ -55,7 +72,7 @@ pub(crate) fn failed_load() -> Result<String> {
             }
             opened.is_some()
         });
-        let loaded = busybox("insmod", &[MODULE, "udmabuf6=65536", "udmabuf7=1099511627776"]);
+        let loaded = insmod(&["udmabuf6=65536", "udmabuf7=1099511627776"]);
         done.store(true, Relaxed);
         (loaded, opener.join())
     });
@@ -72,7 +89,7 @@ pub(crate) fn too_large() -> Result<String> {
         (1u64 << 32, "4294967296 bytes are more than this machine has"),
         ((1 << 32) + 4096, "4294971392 bytes are more than a DMA mask of 32 bits reaches"),
     ] {
-        let Err(error) = busybox("insmod", &[MODULE, &format!("udmabuf6={size}")]) else {
+        let Err(error) = insmod(&[&format!("udmabuf6={size}")]) else {
             bail!("{size} bytes were had");
         };
         ensure!(devices()?.is_none(), "the class is still there");
@@ -96,7 +113,7 @@ pub(crate) fn wrong_parameters() -> Result<String> {
         "udmabuf5=-1",
     ];
     for parameter in wrong {
-        let loaded = busybox("insmod", &[MODULE, "udmabuf6=4096", parameter]);
+        let loaded = insmod(&["udmabuf6=4096", parameter]);
         ensure!(loaded.is_err(), "loaded with {parameter}");
         ensure!(devices()?.is_none(), "{parameter}: the class is still there");
     }
@@ -109,7 +126,6 @@ pub(crate) fn log() -> Result<String> {
 
 /// What each parameter does, and what is logged.
 pub(crate) fn parameters(board: &str) -> Result<String> {
-    let load = |parameters: &[&str]| busybox("insmod", [MODULE].iter().chain(parameters));
     let is = |name: &str, file: &str, expected: &str| -> Result<()> {
         let found = attribute(name, file)?;
         ensure!(found == expected, "{name}: {file} is {found:?}");
@@ -119,7 +135,7 @@ pub(crate) fn parameters(board: &str) -> Result<String> {
         Ok(log()?.lines().any(|line| line.contains(&format!("u-dma-buf {name}: {what}"))))
     };
 
-    load(&["udmabuf5=12345", "dma_mask_bit=40", "quirk_mmap_mode=4", "info_enable=7"])?;
+    insmod(&["udmabuf5=12345", "dma_mask_bit=40", "quirk_mmap_mode=4", "info_enable=7"])?;
     is("udmabuf5", "size", "12345\n")?;
     is("udmabuf5", "quirk_mmap_mode", "4\n")?;
     let mask = ioctl::device_info(open("udmabuf5")?.as_fd())?.flags & abi::DEV_INFO_DMA_MASK;
@@ -146,7 +162,7 @@ pub(crate) fn parameters(board: &str) -> Result<String> {
         Ok(edu) => format!("udmabuf4_bind=pci/{edu}"),
         Err(_) => "udmabuf4_bind=u-dma-buf-nobody".to_owned(),
     };
-    let loaded = load(&["udmabuf4=8192", "bind=platform/nobody", &bind, "info_enable=0"]);
+    let loaded = insmod(&["udmabuf4=8192", "bind=platform/nobody", &bind, "info_enable=0"]);
     if board == "versal" {
         ensure!(loaded.is_err(), "loaded for nobody");
         return Ok("size, mask, mode, log".into());
