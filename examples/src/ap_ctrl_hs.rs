@@ -131,6 +131,9 @@ impl<K: Block, I: Io> Core<K, I> {
     }
 
     /// Starts the core, and again as soon as it is ready, until [`stop`](Self::stop).
+    /// The core goes on meanwhile: after an interrupt, ask [`is_done`](Self::is_done)
+    /// first, [`acknowledge`](Self::acknowledge) then, and count on one "done" for
+    /// several rounds.
     pub fn start_repeating(&mut self) {
         self.done = false;
         self.start_with(Control(0).with(Control::AUTO_RESTART, true));
