@@ -31,6 +31,7 @@ struct Loaded {
 }
 
 fn load(image: &[u8], nth: u32) -> Result<Loaded> {
+    ensure!(is_gone()?, "{DRIVER} is there before the module");
     fs::write(TRACE, "")?;
     let (result, left) = failing(nth, || init_module(image, c""))?;
     let began = fs::read_to_string(TRACE)?.contains("module_load: u_dma_buf");
