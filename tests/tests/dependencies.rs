@@ -11,7 +11,7 @@ const TITLE: &str = "## Dependencies\n";
 /// Names and licences.
 fn tree(arguments: &[&str]) -> BTreeSet<(String, String)> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--locked", "--offline", "--prefix=none", "--format={p}|{l}"])
+        .args(["tree", "--locked", "--prefix=none", "--format={p}|{l}"])
         .args(["--all-features", "--no-dedupe"])
         .args(arguments)
         .current_dir(ROOT)
