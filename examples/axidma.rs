@@ -14,7 +14,7 @@ use udmabuf_uio::Io;
 
 /// As long as every core can, and a multiple of every data width.
 const PART_LEN: usize = 8192;
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn main() -> anyhow::Result<()> {
     if let Some(name) = std::env::args().nth(1) {

@@ -8,7 +8,7 @@ cd "$SOURCE"
 exec 9>"$CACHE/lock"
 flock 9
 # Roots are large, and a changed recipe leaves the one before it behind.
-find "$CACHE" -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf --one-file-system -- {} +
+find "$CACHE" -ignore_readdir_race -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf --one-file-system -- {} + || true
 
 root() { # RELEASE
     "$here/cached" "root-$1" tests/guest-os/{make-root,fetch-kernel,"roots/$1"} -- \

@@ -53,6 +53,13 @@ need_host_tools() {
     # Tests disassemble code for arm64. Elsewhere they skip what they cannot compile.
     ! command -v rustup >/dev/null || rustup --quiet target add aarch64-unknown-linux-gnu || true
     export UDMABUF_TESTS_SKIP_NOTHING=yes
+    # At once, and again if the network fails: also what only other systems need, of
+    # which a test reads the licences.
+    local try
+    for try in 1 2 3; do
+        ! cargo fetch --quiet --locked || break
+        sleep "$try"
+    done
     # Rust links with cc; a dependency of the fuzz targets is C++.
     for tool in cc c++; do
         command -v "$tool" >/dev/null || install_packages g++

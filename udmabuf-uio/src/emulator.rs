@@ -37,7 +37,10 @@ mod line;
 
 use std::{
     fmt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -101,6 +104,7 @@ pub fn emulate_with<K: Block>(
     let line = Arc::new(Line::new(faults).map_err(failed("eventfd"))?);
     let shared = Arc::new(Shared {
         state: Mutex::new(State { device: Box::new(device), work: true, closed: false }),
+        waiting: AtomicU32::new(0),
         wake: Condvar::new(),
         line: line.clone(),
         faults: faults.clone(),
@@ -134,6 +138,8 @@ pub struct Emulated {
 
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Threads that are about to lock the state, but for the device's own.
+    waiting: AtomicU32,
     wake: Condvar,
     line: Arc<Line>,
     faults: Faults,
@@ -156,10 +162,13 @@ impl Shared {
             if state.work && !self.faults.is_stalled() {
                 state.work = state.device.step();
                 self.update(&state);
-                // Lets a waiting register access in.
-                drop(state);
-                thread::yield_now();
-                state = self.lock();
+                // Lets a waiting register access in. Nobody else: on a busy machine, it
+                // may be milliseconds until the thread runs again.
+                if self.waiting.load(Ordering::Relaxed) != 0 {
+                    drop(state);
+                    thread::yield_now();
+                    state = self.lock();
+                }
             } else {
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -169,7 +178,7 @@ impl Shared {
     /// A register access of the driver, after which the device may have work;
     /// nothing once it is gone.
     fn access<R>(&self, access: impl FnOnce(&mut dyn Device) -> R) -> Option<R> {
-        let mut state = self.lock();
+        let mut state = self.lock_first();
         if self.line.is_gone() {
             return None;
         }
@@ -192,7 +201,7 @@ impl Shared {
     /// is something to do.
     fn look(&self) {
         // Not between its look and its sleep.
-        let state = self.lock();
+        let state = self.lock_first();
         self.update(&state);
         self.wake.notify_one();
     }
@@ -200,6 +209,14 @@ impl Shared {
     pub(crate) fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {
         self.access(|device| device.set_bus_master(allowed))
             .ok_or_else(|| Error::Removed { device: "emulated device".into() })
+    }
+
+    /// Has the device's thread make way.
+    fn lock_first(&self) -> MutexGuard<'_, State> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let state = self.lock();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        state
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -256,7 +273,7 @@ impl Io for Emulated {
 
 impl Drop for Emulated {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        self.shared.lock_first().closed = true;
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
             // A model that panicked has said so on its own thread.

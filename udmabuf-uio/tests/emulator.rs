@@ -290,7 +290,7 @@ fn a_watched_interrupt_wakes() {
         };
         let rounds = async {
             for _ in 0..100 {
-                registers.write(Regs::STEPS, 2000);
+                registers.write(Regs::STEPS, 200);
                 // As a transfer is polled: the status, before and after.
                 std::future::poll_fn(|context| {
                     polls += 1;
