@@ -366,8 +366,17 @@ fn a_device_that_does_not_answer_is_removed() {
     let mut interrupt = pci.into_interrupt().unwrap();
     let mut armed = interrupt.arm().unwrap();
     assert_eq!(armed.try_wait().unwrap(), 0);
+    // What vfio-pci shows of a card that is out: its command register is partly,
+    // and its vendor's number wholly, what was there before.
+    let mut vfios = [0xff; 64];
+    vfios[..2].fill(0x34);
+    vfios[5] = 0xfb;
+    fs::write(&config, vfios).unwrap();
+    assert!(matches!(armed.try_wait(), Err(Error::Removed { .. })));
     fs::write(&config, [0xff; 64]).unwrap();
-    for error in [bus_master.forbid().unwrap_err(), armed.try_wait().unwrap_err()] {
+    let said = [bus_master.forbid().unwrap_err(), armed.try_wait().unwrap_err()];
+    drop(armed);
+    for error in said.into_iter().chain([interrupt.check().unwrap_err()]) {
         assert!(matches!(error, Error::Removed { .. }), "{error}");
     }
 }

@@ -247,7 +247,9 @@ fn a_line_is_held_and_a_device_is_pulled() {
     faults.release_interrupt();
     assert_eq!(interrupt.wait(soon()).unwrap(), 0);
     let bus_master = registers.bus_master().unwrap();
+    interrupt.check().unwrap();
     faults.unplug();
+    assert!(matches!(interrupt.check(), Err(Error::Removed { .. })));
     assert_eq!(registers.read(Regs::STEPS), u32::MAX);
     assert!(matches!(interrupt.wait(None), Err(Error::Removed { .. })));
     assert!(matches!(bus_master.forbid(), Err(Error::Removed { .. })));

@@ -16,7 +16,7 @@ use udmabuf::{Buffer, DeviceOwned, FromDevice, Transfer, WaitError};
 use udmabuf_examples::edu::{self, Dma, Edu};
 use udmabuf_uio::{Error, Pci, PciDevice};
 
-use super::{Pair, Tests};
+use super::{Pair, Tests, vfio};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For a transfer, which takes 100 ms.
@@ -26,6 +26,8 @@ const SERIAL: (u16, u16) = (0x1b36, 0x0002);
 /// QEMU's pcie-root-port.
 const PORT: (u16, u16) = (0x1b36, 0x000c);
 const EDU: (u16, u16) = (0x1234, 0x11e8);
+const GENERIC: &str = "uio_pci_generic";
+const VFIO: &str = "vfio-pci";
 
 /// Whether the machine was started with the port and the slot.
 pub(crate) fn is_possible() -> bool {
@@ -33,8 +35,14 @@ pub(crate) fn is_possible() -> bool {
 }
 
 pub(crate) fn tests(run: &mut Tests, pair: Pair) {
-    run.test("pulled on request", || in_another_process(pair, "request"));
-    run.test("pulled unnoticed", || in_another_process(pair, "unnoticed"));
+    run.test("pulled on request", || in_another_process(pair, GENERIC, "request"));
+    run.test("pulled unnoticed", || in_another_process(pair, GENERIC, "unnoticed"));
+}
+
+/// Once the modules of VFIO are loaded.
+pub(crate) fn vfio_tests(run: &mut Tests, pair: Pair) {
+    run.test("vfio pulled on request", || in_another_process(pair, VFIO, "request"));
+    run.test("vfio pulled unnoticed", || in_another_process(pair, VFIO, "unnoticed"));
 }
 
 /// QEMU's monitor, which speaks QMP: an object a line (`docs/interop/qmp-spec.rst`).
@@ -138,6 +146,8 @@ pub(crate) fn pulled(name: &str, address: &str, how: &str) -> ExitCode {
     let run = || -> Result<String> {
         let pci = Pci::open_at(address)?;
         pci.reset()?; // the port can: there is nothing else behind it
+        // The kernel asks for the device, and leaves it to the driver until then.
+        let is_kept = how == "request" && pci.device().driver.as_deref() == Some(VFIO);
         // SAFETY: it was plugged in with `dma_mask=0xffffffff`.
         let engine = unsafe { Edu::on(pci, 32)? };
         let mut buffer = Buffer::open(name)?.for_direction::<FromDevice>();
@@ -168,9 +178,16 @@ pub(crate) fn pulled(name: &str, address: &str, how: &str) -> ExitCode {
         };
         ensure!(matches!(error, edu::Error::Uio(Error::Removed { .. })), "{error}");
         let stopped = transfer.stop();
-        ensure!(matches!(stopped, Err(WaitError::Unknown { .. })), "{stopped:?}");
-        drop(stopped);
-        ensure!(Buffer::open(name).is_err(), "the buffer was given out again");
+        if is_kept {
+            drop(stopped?);
+            // The kernel gets it back, and with it QEMU.
+            drop(engine);
+            drop(Buffer::open(name)?);
+        } else {
+            ensure!(matches!(stopped, Err(WaitError::Unknown { .. })), "{stopped:?}");
+            drop(stopped);
+            ensure!(Buffer::open(name).is_err(), "the buffer was given out again");
+        }
         match puller.join() {
             Ok(result) => result?,
             Err(_) => bail!("the thread that pulls panicked"),
@@ -184,11 +201,14 @@ pub(crate) fn pulled(name: &str, address: &str, how: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn in_another_process([name, _]: Pair, how: &str) -> Result<String> {
+fn in_another_process([name, _]: Pair, driver: &str, how: &str) -> Result<String> {
     let mut monitor = Monitor::open()?;
     monitor.plug_in()?;
     drop(monitor);
     let address = until(in_slot)?;
+    if driver != GENERIC {
+        vfio::give(&address, driver)?;
+    }
     let output = Command::new("/proc/self/exe").args(["pulled", name, &address, how]).output()?;
     ensure!(output.status.signal().is_none(), "it died: {}", output.status);
     let said = String::from_utf8(output.stdout)?;
@@ -197,10 +217,12 @@ fn in_another_process([name, _]: Pair, how: &str) -> Result<String> {
         fs::write(format!("/sys/bus/pci/devices/{address}/remove"), "1")?;
     }
     until(|| Ok(in_slot()?.is_none().then_some(())))?;
-    let refused = Buffer::open(name);
-    ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
-    // SAFETY: the device is no longer there.
-    drop(unsafe { Buffer::recover(name) }?);
+    if (driver, how) != (VFIO, "request") {
+        let refused = Buffer::open(name);
+        ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
+        // SAFETY: the device is no longer there.
+        drop(unsafe { Buffer::recover(name) }?);
+    }
     Ok(said.trim().to_owned())
 }
 

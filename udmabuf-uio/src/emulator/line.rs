@@ -61,6 +61,12 @@ impl Line {
         self.wake();
     }
 
+    /// # Errors
+    /// `NODEV`: it was removed.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_gone() { Err(Errno::NODEV) } else { Ok(()) }
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.lock().gone
     }
@@ -82,9 +88,7 @@ impl Line {
 
     /// How often it fired since the last call.
     pub(crate) fn take(&self) -> Result<u32> {
-        if self.is_gone() {
-            return Err(Errno::NODEV);
-        }
+        self.check()?;
         let mut count = [0; 8];
         read(&self.event, &mut count)?;
         Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX))
