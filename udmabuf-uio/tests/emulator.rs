@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
+    future::Future,
     os::fd::AsFd,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -292,7 +294,7 @@ fn a_watched_interrupt_wakes() {
         };
         let rounds = async {
             for _ in 0..100 {
-                registers.write(Regs::STEPS, 2000);
+                registers.write(Regs::STEPS, 100);
                 // As a transfer is polled: the status, before and after.
                 std::future::poll_fn(|context| {
                     polls += 1;
@@ -329,6 +331,40 @@ fn a_watched_interrupt_wakes() {
     let woken = Arc::new(Woken(AtomicBool::new(false)));
     assert_eq!(interrupt.watch(&Waker::from(Arc::clone(&woken))).unwrap(), 0);
     assert!(woken.0.load(Ordering::Relaxed));
+}
+
+/// Whoever awaits it in another runtime is woken there, whether the first runtime is
+/// still there, with nobody who runs it, or not.
+#[test]
+fn the_runtime_that_asks_watches() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (registers, mut interrupt) = device();
+    let mut round = |runtime: &tokio::runtime::Runtime| {
+        registers.write(Regs::LEVEL, 0);
+        runtime.block_on(async {
+            let mut patience = pin!(tokio::time::sleep(Duration::from_secs(10)));
+            let mut asked = false;
+            std::future::poll_fn(|context| {
+                // First: at its end, who asks once more would find it fired.
+                assert!(patience.as_mut().poll(context).is_pending(), "nothing has woken it");
+                let fired = interrupt.watch(context.waker()).unwrap();
+                if !asked {
+                    registers.write(Regs::STEPS, 1);
+                }
+                match std::mem::replace(&mut asked, true) {
+                    true if fired > 0 => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            })
+            .await;
+        });
+    };
+    let (first, second) = (runtime(), runtime());
+    for runtime in [&first, &first, &second, &second, &first] {
+        round(runtime);
+    }
+    drop(first);
+    round(&runtime());
 }
 
 #[test]
