@@ -39,6 +39,7 @@ struct Model {
     level: bool,
     unplugged: bool,
     panics: bool,
+    sends_messages: bool,
     dropped: Option<mpsc::Sender<()>>,
 }
 
@@ -68,6 +69,10 @@ impl Device for Model {
 
     fn interrupt(&self) -> bool {
         self.level
+    }
+
+    fn sends_messages(&self) -> bool {
+        self.sends_messages
     }
 
     fn is_present(&self) -> bool {
@@ -188,6 +193,36 @@ fn a_level_that_no_guard_asked_for_fires_once() {
     // It is let through again.
     raise_again(&registers);
     assert_eq!(interrupt.wait(late()).unwrap(), 1);
+}
+
+/// They have no mask: what nobody waits for is counted, and ends the next wait.
+#[test]
+fn messages_are_counted_while_nobody_waits() {
+    let faults = Faults::default();
+    let mut model = Model::default();
+    model.sends_messages = true;
+    let (registers, mut interrupt) = emulate_with::<Regs>(model, &faults).unwrap();
+    for _ in 0..3 {
+        raise_again(&registers);
+    }
+    assert_eq!(interrupt.wait(late()).unwrap(), 3);
+    assert_eq!(interrupt.missed(), 2);
+    // The line is still up, which is no event.
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
+    // Under a guard that does not ask, and after one.
+    let armed = interrupt.arm().unwrap();
+    raise_again(&registers);
+    drop(armed);
+    raise_again(&registers);
+    assert_eq!(interrupt.wait(late()).unwrap(), 2);
+    assert_eq!(interrupt.missed(), 3);
+    faults.lose_interrupts(1);
+    raise_again(&registers);
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
+    raise_again(&registers);
+    assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    registers.write(Regs::UNPLUG, 1);
+    assert!(matches!(interrupt.wait(None), Err(Error::Removed { .. })));
 }
 
 /// A device that raises its interrupt again as soon as it is cleared, and at any
