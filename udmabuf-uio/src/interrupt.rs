@@ -146,7 +146,9 @@ impl Interrupt {
     }
 
     /// How many interrupts no wait has ended for, since another one was there
-    /// before them.
+    /// before them: of messages, which nothing masks, all but the first between two
+    /// waits ([an example](crate::emulator::Device::sends_messages)). Of a level that
+    /// the kernel masks there are none.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed
@@ -317,6 +319,31 @@ impl Interrupt {
 /// Its descriptor ([`AsFd`]) is readable once it has fired, for any executor or
 /// `poll` loop; [`try_wait`](Self::try_wait) then says how often. With the
 /// feature `tokio`, `fired` awaits it.
+///
+/// ```
+/// # use udmabuf_uio::emulator::{Device, emulate};
+/// # struct Timer { late: bool }
+/// # impl Device for Timer {
+/// #     fn read(&mut self, _: usize) -> u64 { self.late.into() }
+/// #     fn write(&mut self, _: usize, _: u64) { self.late = false }
+/// #     fn step(&mut self) -> bool { false }
+/// #     fn interrupt(&self) -> bool { self.late }
+/// # }
+/// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STATUS: WriteEffect<u32> } }
+/// # let (registers, mut interrupt) = emulate::<Regs>(Timer { late: true })?;
+/// use rustix::event::{PollFd, PollFlags, poll};
+///
+/// let mut events = 0;
+/// while events == 0 {
+///     let mut armed = interrupt.arm()?;
+///     // Beside whatever else the program has to wait for.
+///     poll(&mut [PollFd::new(&armed, PollFlags::IN)], None)?;
+///     // It may be readable for nothing, or because the device is gone.
+///     events += armed.try_wait()?;
+/// }
+/// registers.write(Regs::STATUS, 1); // before it is armed again
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it masks the interrupt"]
 pub struct Armed<'a> {
