@@ -156,8 +156,8 @@ impl Interrupt {
 
     /// Whether the device is still there, without blocking: what a driver asks
     /// before it accesses registers on somebody's behalf, and does not come from a
-    /// wait. If it is not, they read as all ones from now on, and access to them no
-    /// longer ends the program.
+    /// wait. If it is not, they read as all ones from now on, and access to them
+    /// does no harm.
     ///
     /// ```
     /// # use udmabuf_uio::emulator::{Device, Faults, emulate_with};

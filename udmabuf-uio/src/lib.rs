@@ -53,7 +53,7 @@
 //! | a PCI card | its registers |
 //! |---|---|
 //! | is out, and the kernel does not know yet | read as all ones; writes go nowhere; no interrupt comes. The next wait says [`Error::Removed`], and so do [`Interrupt::check`] and [`BusMaster`] |
-//! | was removed by the kernel, from `uio_pci_generic` | are SIGBUS, which ends the program |
+//! | was removed by the kernel, from `uio_pci_generic` | are SIGBUS, which ends the program, or whatever has their addresses by then: that depends on the kernel |
 //! | is being removed by the kernel, from `vfio-pci` | are as before: the kernel waits until the driver has dropped all that it has of the device |
 //!
 //! So a driver of a card that can be removed waits for interrupts, with a deadline,

@@ -90,7 +90,7 @@ pub unsafe trait Engine {
     /// after [`register`](Engine::register), which find out by themselves.
     ///
     /// The default says yes, which is right for a device that stays where it is. To
-    /// access the registers of a PCI card that was removed ends the program; its
+    /// access the registers of a PCI card that was removed can end the program; its
     /// driver asks `Interrupt::check` of `udmabuf-uio`, which sees to it that they
     /// can be accessed all the same.
     ///

@@ -269,8 +269,8 @@ fn plug_in() -> Result<()> {
 }
 
 /// What is done to an engine that was unplugged, while it runs a transfer or does
-/// nothing. The kernel has taken the mapping of its registers away by then, so that
-/// whoever accesses them dies.
+/// nothing. Its registers are gone by then: to access them is SIGBUS, or whatever has
+/// their addresses now.
 const UNPLUGGED: [&str; 4] = ["waited for", "asked", "awaited", "started"];
 
 /// In another process: the engine is unplugged.
