@@ -228,6 +228,7 @@ fn maps_that_do_not_hold_the_block_are_refused() {
         fake.map(0, 0, ["odd", "0x1000", text, "0x100"]);
         refused(0, "it has no maps");
     }
+    fake.map(0, 0, ["odd", "0x1000", "0", "0x80"]);
     fs::rename(maps.join("map0"), maps.join("map+0")).unwrap();
     fake.map(0, 1, ["", "0x1000", "0", "0x80"]);
     refused(0, "it has map 1");
