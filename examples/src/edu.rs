@@ -300,6 +300,7 @@ impl<I: Io> Dma<I> {
                 return Err(Error::NotIdle);
             }
             thread::sleep(Duration::from_millis(1));
+            self.interrupt.check()?;
         }
         self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_DMA);
         // SAFETY: the device is idle, so it is programmed to access nothing.
@@ -309,6 +310,7 @@ impl<I: Io> Dma<I> {
     }
 
     fn factorial(&mut self, n: u32, deadline: Instant) -> Result<Option<u32>, Error> {
+        self.interrupt.check()?;
         self.regs.write(Regs::STATUS, STATUS_INTERRUPT);
         self.regs.write(Regs::FACTORIAL, n);
         while self.regs.read(Regs::STATUS) & STATUS_COMPUTING != 0 {
@@ -332,6 +334,10 @@ unsafe impl<I: Io> Engine for Dma<I> {
 
     fn bus(&self) -> Option<&Bus> {
         self.bus.as_ref()
+    }
+
+    fn check(&mut self) -> Result<(), Error> {
+        Ok(self.interrupt.check()?)
     }
 
     fn poll(&mut self) -> Progress<Error> {

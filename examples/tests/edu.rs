@@ -203,3 +203,21 @@ fn an_unplugged_device_ends_the_wait_and_keeps_the_buffer() {
     let refused = setup.edu.download(destination.into_device().unwrap(), 0..4, 0).unwrap_err();
     assert!(matches!(refused.error, StartError::Busy(_)), "{refused}");
 }
+
+#[test]
+fn an_unplugged_device_is_found_out_without_a_wait() {
+    let setup = Setup::new();
+    let (source, _) = setup.buffers();
+    let transfer = setup.edu.upload(source.into_device().unwrap(), 0..4000, 0).unwrap();
+    setup.faults.unplug();
+    let Err(WaitError::Unknown { error, .. }) = transfer.try_wait() else { panic!("not known") };
+    assert!(matches!(error, Error::Uio(udmabuf_uio::Error::Removed { .. })), "{error}");
+
+    let setup = Setup::new();
+    let (source, _) = setup.buffers();
+    setup.faults.unplug();
+    let refused = setup.edu.upload(source.into_device().unwrap(), 0..4, 0).unwrap_err();
+    let StartError::Refused(Error::Uio(udmabuf_uio::Error::Removed { .. })) = refused.error else {
+        panic!("{refused}")
+    };
+}

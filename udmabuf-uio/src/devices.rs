@@ -123,6 +123,15 @@ impl fmt::Display for UioDevice {
         for map in &self.maps {
             write!(f, "; {map}")?;
         }
+        if let Some(path) = &self.tree_path {
+            write!(f, "; {path} of the device tree")?;
+        }
+        if !self.compatible.is_empty() {
+            write!(f, "; compatible with {}", self.compatible.join(", "))?;
+        }
+        if let Some(address) = &self.pci {
+            write!(f, "; PCI {address}")?;
+        }
         f.write_str(")")
     }
 }

@@ -53,6 +53,10 @@ use crate::{Block, BusMaster, Error, Interrupt, Io, Registers, Word, registers::
 ///
 /// Register accesses come from the driver's thread, steps from the device's
 /// own; never two at once.
+///
+/// An access is one of a whole register, whose width the model knows by its offset:
+/// of what is read, the driver gets the low bits that fit, and what is written has
+/// zeros above them.
 pub trait Device: Send + 'static {
     /// The driver reads the register at `offset` bytes.
     fn read(&mut self, offset: usize) -> u64;
@@ -66,6 +70,40 @@ pub trait Device: Send + 'static {
 
     /// The level of the interrupt line.
     fn interrupt(&self) -> bool;
+
+    /// Whether each rise of that line is a message, as those of
+    /// [`Pci::into_message_interrupt`](crate::Pci::into_message_interrupt), rather
+    /// than the line a level that is masked once it has fired. Asked once, at the
+    /// start.
+    ///
+    /// ```
+    /// use udmabuf_uio::emulator::{Device, emulate};
+    ///
+    /// /// Sends a message each time that it is written to.
+    /// struct Bell(bool);
+    ///
+    /// impl Device for Bell {
+    ///     fn read(&mut self, _offset: usize) -> u64 { 0 }
+    ///     fn write(&mut self, _offset: usize, value: u64) { self.0 = value != 0; }
+    ///     fn step(&mut self) -> bool { false }
+    ///     fn interrupt(&self) -> bool { self.0 }
+    ///     fn sends_messages(&self) -> bool { true }
+    /// }
+    ///
+    /// udmabuf_uio::block! { struct Regs: 4 bytes { 0 => RING: WriteOnly<u32> } }
+    ///
+    /// let (registers, mut interrupt) = emulate::<Regs>(Bell(false))?;
+    /// for value in [1, 0, 1, 0, 1] {
+    ///     registers.write(Regs::RING, value);
+    /// }
+    /// // Nothing masked them while nobody waited: this wait ends for all three.
+    /// assert_eq!(interrupt.wait(None)?, 3);
+    /// assert_eq!(interrupt.missed(), 2);
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
+    fn sends_messages(&self) -> bool {
+        false
+    }
 
     /// The driver lets a PCI device access memory, or forbids it, as
     /// [`BusMaster`] does. A device that may not goes on, but what it reads and
@@ -101,7 +139,7 @@ pub fn emulate_with<K: Block>(
     faults: &Faults,
 ) -> Result<(Registers<K, Emulated>, Interrupt), Error> {
     let failed = |operation| Error::os("emulated device", operation);
-    let line = Arc::new(Line::new(faults).map_err(failed("eventfd"))?);
+    let line = Arc::new(Line::new(faults, device.sends_messages()).map_err(failed("eventfd"))?);
     let shared = Arc::new(Shared {
         state: Mutex::new(State { device: Box::new(device), work: true, closed: false }),
         waiting: AtomicU32::new(0),

@@ -148,7 +148,10 @@ fn a_device_is_found_by_what_is_known_of_it() {
         let error = fake.open(by).unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
         let said = error.to_string();
-        assert!(said.contains("uio0 (device0), uio2 (device2; map 0 \"control\" of 0xfc0 bytes at 0xa0010040), uio10"), "{said}");
+        let all = "uio0 (device0), uio2 (device2; map 0 \"control\" of 0xfc0 bytes at \
+                   0xa0010040; /axi/adder@a0010040 of the device tree; compatible with \
+                   acme,adder-1.1, acme,adder), uio10 (device10; ";
+        assert!(said.contains(all), "{said}");
     }
     let devices = devices::list(&fake.roots()).unwrap();
     assert_eq!(devices[1].compatible, ["acme,adder-1.1", "acme,adder"]);
@@ -203,6 +206,7 @@ fn the_file_is_numbered_by_pages_of_any_size() {
 fn maps_that_do_not_hold_the_block_are_refused() {
     let fake = Fake::new();
     fake.uio(0, "dma");
+    let maps = fake.0.join("sys/class/uio/uio0/maps");
     let refused = |map: usize, expected: &str| {
         let error = fake.registers("dma", map).unwrap_err();
         assert!(matches!(error, Error::NoRegisters { wanted: 0x100, .. }), "{error}");
@@ -220,8 +224,15 @@ fn maps_that_do_not_hold_the_block_are_refused() {
     refused(0, "of 0x7 bytes");
     refused(1, "it has map 0 \"wraps\"");
     // What is no number is no map.
-    fake.map(0, 0, ["odd", "0x1000", "zero", "0x100"]);
-    refused(0, "it has no maps");
+    for text in ["zero", "", "+5", "0x+5", "-0", "0x"] {
+        fake.map(0, 0, ["odd", "0x1000", text, "0x100"]);
+        refused(0, "it has no maps");
+    }
+    fake.map(0, 0, ["odd", "0x1000", "0", "0x80"]);
+    fs::rename(maps.join("map0"), maps.join("map+0")).unwrap();
+    fake.map(0, 1, ["", "0x1000", "0", "0x80"]);
+    refused(0, "it has map 1");
+    fs::rename(maps.join("map+0"), maps.join("map0")).unwrap();
     // A map whose registers are not aligned as they need to be.
     fake.map(0, 0, ["odd", "0x1000", "0x4", "0x1000"]);
     let error = fake.registers("dma", 0).unwrap_err();
@@ -366,8 +377,17 @@ fn a_device_that_does_not_answer_is_removed() {
     let mut interrupt = pci.into_interrupt().unwrap();
     let mut armed = interrupt.arm().unwrap();
     assert_eq!(armed.try_wait().unwrap(), 0);
+    // What vfio-pci shows of a card that is out: its command register is partly,
+    // and its vendor's number wholly, what was there before.
+    let mut vfios = [0xff; 64];
+    vfios[..2].fill(0x34);
+    vfios[5] = 0xfb;
+    fs::write(&config, vfios).unwrap();
+    assert!(matches!(armed.try_wait(), Err(Error::Removed { .. })));
     fs::write(&config, [0xff; 64]).unwrap();
-    for error in [bus_master.forbid().unwrap_err(), armed.try_wait().unwrap_err()] {
+    let said = [bus_master.forbid().unwrap_err(), armed.try_wait().unwrap_err()];
+    drop(armed);
+    for error in said.into_iter().chain([interrupt.check().unwrap_err()]) {
         assert!(matches!(error, Error::Removed { .. }), "{error}");
     }
 }

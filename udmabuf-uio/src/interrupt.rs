@@ -146,10 +146,53 @@ impl Interrupt {
     }
 
     /// How many interrupts no wait has ended for, since another one was there
-    /// before them.
+    /// before them: of messages, which nothing masks, all but the first between two
+    /// waits ([an example](crate::emulator::Device::sends_messages)). Of a level that
+    /// the kernel masks there are none.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+
+    /// Whether the device is still there, without blocking: what a driver asks
+    /// before it accesses registers on somebody's behalf, and does not come from a
+    /// wait. If it is not, they read as all ones from now on, and access to them
+    /// does no harm.
+    ///
+    /// ```
+    /// # use udmabuf_uio::emulator::{Device, Faults, emulate_with};
+    /// # struct Idle;
+    /// # impl Device for Idle {
+    /// #     fn read(&mut self, _: usize) -> u64 { 0 }
+    /// #     fn write(&mut self, _: usize, _: u64) {}
+    /// #     fn step(&mut self) -> bool { false }
+    /// #     fn interrupt(&self) -> bool { false }
+    /// # }
+    /// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STATUS: ReadOnly<u32> } }
+    /// # let faults = Faults::default();
+    /// # let (registers, interrupt) = emulate_with::<Regs>(Idle, &faults)?;
+    /// interrupt.check()?;
+    /// println!("{}", registers.read(Regs::STATUS));
+    /// faults.unplug();
+    /// assert!(matches!(interrupt.check(), Err(udmabuf_uio::Error::Removed { .. })));
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
+    ///
+    /// It costs one system call, and for a PCI device a second, which reads from its
+    /// configuration space. A device that is removed after this was asked is found
+    /// out by the next call: [what that leaves](crate#a-device-that-goes-away).
+    ///
+    /// # Errors
+    /// [`Error::Removed`]
+    pub fn check(&self) -> Result<(), Error> {
+        let there = match &self.source {
+            Source::Kernel { .. } if self.is_hung_up() => Err(Errno::NODEV),
+            Source::Kernel { .. } => Ok(()),
+            Source::Vfio(line) => line.check(),
+            Source::Emulated(line) => line.check(),
+        };
+        there.map_err(|errno| self.error(errno.into()))?;
+        self.answers()
     }
 
     #[inline]
@@ -175,25 +218,37 @@ impl Interrupt {
 
     /// What a wait that would sleep does first: where nothing answers any more, no
     /// interrupt comes, and the kernel may not know it yet.
-    fn check(&self) -> Result<(), Error> {
+    fn answers(&self) -> Result<(), Error> {
         match &self.source {
-            Source::Kernel { pci: Some(config), .. } => {
+            Source::Kernel { pci: Some(config), .. } | Source::Vfio(VfioLine { config, .. }) => {
                 config.check().map_err(|error| self.error(error))
             }
-            _ => Ok(()),
+            Source::Kernel { pci: None, .. } | Source::Emulated(_) => Ok(()),
         }
     }
 
     /// Whether there is something to count before the deadline.
     fn ready(&self, deadline: Option<Instant>) -> Result<bool, Error> {
-        self.try_ready(deadline).map_err(|error| self.error(error))
-    }
-
-    fn try_ready(&self, deadline: Option<Instant>) -> io::Result<bool> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Too long for the kernel's clock is as good as for ever.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
-        Ok(poll(&mut [PollFd::new(&self.fd(), PollFlags::IN)], left.as_ref())? > 0)
+        let polled = poll(&mut [PollFd::new(&self.fd(), PollFlags::IN)], left.as_ref());
+        Ok(polled.map_err(|errno| self.error(errno.into()))? > 0)
+    }
+
+    /// Whether there is something to count by now. It is no wait that a signal
+    /// could end.
+    fn has_fired(&self) -> io::Result<bool> {
+        Ok(self.events()?.intersects(PollFlags::IN | PollFlags::ERR | PollFlags::HUP))
+    }
+
+    /// What there is to know of the descriptor by now.
+    fn events(&self) -> rustix::io::Result<PollFlags> {
+        let fd = self.fd();
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        retry_on_intr(|| poll(&mut fds, Some(&now)))?;
+        Ok(fds[0].revents())
     }
 
     /// How often it fired since the last call.
@@ -255,11 +310,7 @@ impl Interrupt {
 
     /// Whether UIO says that there is nothing to wait for, ever.
     fn is_hung_up(&self) -> bool {
-        let fd = self.fd();
-        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let polled = poll(&mut fds, Some(&now));
-        polled.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+        self.events().is_ok_and(|events| events.intersects(PollFlags::ERR | PollFlags::HUP))
     }
 }
 
@@ -268,6 +319,31 @@ impl Interrupt {
 /// Its descriptor ([`AsFd`]) is readable once it has fired, for any executor or
 /// `poll` loop; [`try_wait`](Self::try_wait) then says how often. With the
 /// feature `tokio`, `fired` awaits it.
+///
+/// ```
+/// # use udmabuf_uio::emulator::{Device, emulate};
+/// # struct Timer { late: bool }
+/// # impl Device for Timer {
+/// #     fn read(&mut self, _: usize) -> u64 { self.late.into() }
+/// #     fn write(&mut self, _: usize, _: u64) { self.late = false }
+/// #     fn step(&mut self) -> bool { false }
+/// #     fn interrupt(&self) -> bool { self.late }
+/// # }
+/// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => STATUS: WriteEffect<u32> } }
+/// # let (registers, mut interrupt) = emulate::<Regs>(Timer { late: true })?;
+/// use rustix::event::{PollFd, PollFlags, poll};
+///
+/// let mut events = 0;
+/// while events == 0 {
+///     let mut armed = interrupt.arm()?;
+///     // Beside whatever else the program has to wait for.
+///     poll(&mut [PollFd::new(&armed, PollFlags::IN)], None)?;
+///     // It may be readable for nothing, or because the device is gone.
+///     events += armed.try_wait()?;
+/// }
+/// registers.write(Regs::STATUS, 1); // before it is armed again
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it masks the interrupt"]
 pub struct Armed<'a> {
@@ -303,7 +379,7 @@ impl Armed<'_> {
         let count = self.interrupt.count()?;
         self.fired |= count > 0;
         if count == 0 {
-            self.interrupt.check()?;
+            self.interrupt.answers()?;
         }
         Ok(count)
     }
@@ -320,8 +396,7 @@ impl Drop for Armed<'_> {
         if !self.fired {
             // It fails on a device that is gone, and then raises none.
             let _ = self.interrupt.set_masked(true);
-            let fired = self.interrupt.try_ready(Some(Instant::now()));
-            self.interrupt.is_pending = fired.unwrap_or(false);
+            self.interrupt.is_pending = self.interrupt.has_fired().unwrap_or(false);
         }
     }
 }

@@ -40,23 +40,27 @@
 //!
 //! # One driver for one device
 //! An open device is locked (`flock` on its files, of PCI devices too; of `vfio-pci`
-//! by the kernel), until
-//! its registers, its interrupt and its bus-master guard are dropped. Another
-//! program that uses this crate is told [`Error::Busy`]; one that does not is
+//! by the kernel, with all of its IOMMU group), until its registers, its interrupt and
+//! its bus-master guard are dropped. Another program that uses this crate is told [`Error::Busy`]; one that does not is
 //! not kept out.
 //!
 //! # A device that goes away
-//! A wait, or whatever asks the kernel, then fails with [`Error::Removed`]. From
-//! then on the registers read as all ones, or as what was written since. What they
-//! read as before that:
+//! A wait, [`Interrupt::check`], or whatever else asks the kernel, then fails with
+//! [`Error::Removed`]. From then on the registers read as all ones, or as what was
+//! written since. What they read as before that:
 //!
-//! | a PCI card that is out | its registers |
+//! | a PCI card | its registers |
 //! |---|---|
-//! | the kernel does not know yet | read as all ones; writes go nowhere; no interrupt comes. The next wait says [`Error::Removed`], and so does [`BusMaster`] |
-//! | the kernel has taken the mapping away | are SIGBUS, which ends the program |
+//! | is out, and the kernel does not know yet | read as all ones; writes go nowhere; no interrupt comes. The next wait says [`Error::Removed`], and so do [`Interrupt::check`] and [`BusMaster`] |
+//! | was removed by the kernel, from `uio_pci_generic` | are SIGBUS, which ends the program, or whatever has their addresses by then: that depends on the kernel |
+//! | is being removed by the kernel, from `vfio-pci` | are as before: the kernel waits until the driver has dropped all that it has of the device |
 //!
-//! So a driver of a card that can be pulled waits for interrupts, with a deadline,
-//! rather than polls: a wait that is under way ends before the mapping goes.
+//! So a driver of a card that can be removed waits for interrupts, with a deadline,
+//! rather than polls: a wait that is under way ends before the mapping goes. Where it
+//! comes from elsewhere (a call of its user, an executor), it asks
+//! [`Interrupt::check`] first; transfers of `udmabuf` do, by `Engine::check`. What
+//! remains with `uio_pci_generic` is a card that is removed between the question and
+//! the access. Nothing in a program can exclude that; `vfio-pci` does.
 //!
 //! # Why registers are constants
 //! A block could be a struct of volatile fields, mapped by a reference, as the
@@ -65,6 +69,9 @@
 //! counted by hand; and where there is no memory, in the [`emulator`], there is
 //! nothing to refer to. A constant knows its offset, checks it when it is
 //! compiled, and works on anything that can load and store.
+//!
+//! The model of the crate `safe-mmio`, a pointer to such a struct that is handed on
+//! field by field, is free of the first of these faults and has the other two.
 
 mod barrier;
 mod devices;

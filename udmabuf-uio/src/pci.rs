@@ -29,10 +29,24 @@ pub(crate) const GENERIC: &str = "uio_pci_generic";
 /// | `vfio-pci` without an IOMMU | INTx, messages | all |
 /// | `vfio-pci` behind an IOMMU | INTx, messages | none: [`bus_master`](Self::bus_master) is refused |
 ///
+/// To give a device to `vfio-pci`, whichever driver it has:
+///
+/// ```sh
+/// modprobe vfio-pci
+/// cd /sys/bus/pci/devices/0000:00:02.0
+/// echo vfio-pci > driver_override
+/// echo 0000:00:02.0 > driver/unbind # if it has a driver
+/// echo 0000:00:02.0 > /sys/bus/pci/drivers_probe
+/// ```
+///
 /// Without an IOMMU, `vfio-pci` wants a kernel with `CONFIG_VFIO_NOIOMMU` and
 /// `enable_unsafe_noiommu_mode` of module `vfio`. Behind one, a driver would have to
 /// map each buffer at an address of its own choice; this crate knows no buffers and
-/// does not.
+/// does not: such a device has registers and interrupts, but moves no data.
+///
+/// The functions of an IOMMU group are not kept apart by the IOMMU, and the kernel
+/// lets a group be opened once: through `vfio-pci`, one of them can be open at a time,
+/// and the others are [`Error::Busy`].
 ///
 /// When the last is dropped of this, its [`BusMaster`] and its [`Interrupt`],
 /// the command register is again as it was found, but for bus mastering, which
@@ -250,6 +264,26 @@ impl Pci {
     ///
     /// A message is a write to memory: none comes before [`BusMaster::allow`]. Behind
     /// an IOMMU it is the only write that gets through, and this allows it.
+    ///
+    /// ```no_run
+    /// # udmabuf_uio::block! { struct Regs: 4 bytes { 0 => EVENTS: ReadEffect<u32> } }
+    /// # fn serve(_events: u32) {}
+    /// use udmabuf_uio::Pci;
+    ///
+    /// let pci = Pci::open_at("0000:01:00.0")?; // bound to vfio-pci
+    /// let bus_master = pci.bus_master()?;
+    /// // SAFETY: its first register is as declared, and starts nothing.
+    /// let mut registers = unsafe { pci.registers::<Regs>(0)? };
+    /// // SAFETY: it writes nothing but its messages.
+    /// unsafe { bus_master.allow()? };
+    /// let mut interrupt = pci.into_message_interrupt()?;
+    /// loop {
+    ///     interrupt.wait(None)?; // for one event or more
+    ///     serve(registers.take(Regs::EVENTS));
+    /// }
+    /// # #[allow(unreachable_code)]
+    /// # Ok::<(), udmabuf_uio::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`into_interrupt`](Self::into_interrupt); [`Error::Unsupported`] for

@@ -152,6 +152,43 @@ macro_rules! block {
 /// | read what reading changes: a FIFO | [`take`](Self::take) |
 /// | tell the device that there is work in memory | [`doorbell`](Self::doorbell) |
 /// | learn from the device that there is something in memory | [`status`](Self::status) |
+///
+/// ```
+/// # use udmabuf_uio::emulator::{Device, emulate};
+/// # use std::collections::VecDeque;
+/// udmabuf_uio::bits! { struct Control(u32) { 0 => RUN: bool, 8..=15 => BURST: u8 } }
+///
+/// udmabuf_uio::block! {
+///     struct Engine: 0x10 bytes {
+///         0x0 => CONTROL: ReadWrite<Control>,
+///         0x4 => TAIL: WriteOnly<u32>,
+///         0x8 => DONE: ReadOnly<u32>,
+///         0xc => EVENTS: ReadEffect<u32>,
+///     }
+/// }
+/// # #[derive(Default)] struct Model { control: u64, done: u64, events: VecDeque<u64> }
+/// # impl Device for Model {
+/// #     fn read(&mut self, offset: usize) -> u64 {
+/// #         match offset { 0 => self.control, 8 => self.done, _ => self.events.pop_front().unwrap_or(0) }
+/// #     }
+/// #     fn write(&mut self, offset: usize, value: u64) {
+/// #         match offset { 0 => self.control = value, _ => { self.done = value; self.events.push_back(value) } }
+/// #     }
+/// #     fn step(&mut self) -> bool { false }
+/// #     fn interrupt(&self) -> bool { false }
+/// # }
+/// # let (mut registers, _interrupt) = emulate::<Engine>(Model::default())?;
+///
+/// registers.modify(Engine::CONTROL, |control| control.with(Control::RUN, true));
+/// // A descriptor is in memory, and the engine may look at it.
+/// registers.doorbell(Engine::TAIL, 1);
+/// // Once it says so, what it has written to memory is there to be read.
+/// while registers.status(Engine::DONE) < 1 {}
+/// // Each is read once: the next read gives the next one.
+/// assert_eq!(registers.take(Engine::EVENTS), 1);
+/// assert_eq!(registers.take(Engine::EVENTS), 0);
+/// # Ok::<(), udmabuf_uio::Error>(())
+/// ```
 pub struct Registers<K, I = crate::Mmio> {
     io: I,
     block: PhantomData<fn(K) -> K>,
@@ -181,8 +218,9 @@ impl<K: Block, I: Io> Registers<K, I> {
         self.io.write(register.offset(), value.to_word(), sealed::InBlock);
     }
 
-    /// Reads a register, and writes what `change` makes of it. Nobody else can
-    /// write it in between: hence `&mut`.
+    /// Reads a register, and writes what `change` makes of it. Through these
+    /// registers nobody else writes it in between: hence `&mut`. Whoever maps the
+    /// block a second time, or one that overlaps it, sees to that by himself.
     #[inline]
     pub fn modify<T: Value, A: Modifiable>(
         &mut self,

@@ -35,10 +35,12 @@ pub(crate) fn number(path: &Path) -> io::Result<u64> {
 }
 
 pub(crate) fn parse(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+    let (digits, radix) = match text.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // `from_str_radix` would take a sign.
+    if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
 }
 
 /// The names in a directory, `uio2` before `uio10`; none if it is not there.
@@ -57,7 +59,10 @@ pub(crate) fn names(dir: &Path) -> io::Result<Vec<String>> {
 
 /// The entries of `dir` that are `prefix` and a number, with that number.
 pub(crate) fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(usize, PathBuf)>> {
-    let number = |name: &String| name.strip_prefix(prefix)?.parse().ok();
+    let number = |name: &String| {
+        let digits = name.strip_prefix(prefix)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits)?.parse().ok()
+    };
     let names = names(dir)?;
     Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
 }

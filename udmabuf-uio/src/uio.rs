@@ -103,7 +103,10 @@ impl Uio {
         &self.device
     }
 
-    /// Maps the registers in a map, by number or name.
+    /// Maps the registers in a map, by number or name; each time that it is asked
+    /// to. Two that are mapped from one map know nothing of each other: to
+    /// [`modify`](Registers::modify) a register in one while it is written in the
+    /// other loses one of the two.
     ///
     /// # Safety
     /// The device's registers are as the driver declares them for `K`. Where

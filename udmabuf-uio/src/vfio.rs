@@ -47,7 +47,7 @@ impl Vfio {
         let without_iommu = dir.join(format!("noiommu-{number}"));
         let is_behind_iommu = !without_iommu.exists();
         let group = if is_behind_iommu { dir.join(&number) } else { without_iommu };
-        let group = open_group(address, &group)?;
+        let group = open_group(address, &group, is_behind_iommu.then_some(&number))?;
         let container = open_file(address, dir.join("vfio"))?;
 
         let call = |operation| move |errno: Errno| Error::os(address, operation)(errno.into());
@@ -108,10 +108,15 @@ impl Vfio {
     }
 }
 
-fn open_group(device: &str, path: &Path) -> Result<File, Error> {
+/// `number`: of a group in which there can be other functions.
+fn open_group(device: &str, path: &Path, number: Option<&String>) -> Result<File, Error> {
     open_file(device, path.to_owned()).map_err(|error| match error {
         Error::Os { ref source, .. } if Errno::from_io_error(source) == Some(Errno::BUSY) => {
-            Error::Busy { device: device.into() }
+            let device = match number {
+                Some(number) => format!("{device}, or another function of IOMMU group {number},"),
+                None => device.into(),
+            };
+            Error::Busy { device }
         }
         error => error,
     })

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{
+    future::Future,
     os::fd::AsFd,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,6 +39,7 @@ struct Model {
     level: bool,
     unplugged: bool,
     panics: bool,
+    sends_messages: bool,
     dropped: Option<mpsc::Sender<()>>,
 }
 
@@ -66,6 +69,10 @@ impl Device for Model {
 
     fn interrupt(&self) -> bool {
         self.level
+    }
+
+    fn sends_messages(&self) -> bool {
+        self.sends_messages
     }
 
     fn is_present(&self) -> bool {
@@ -188,6 +195,36 @@ fn a_level_that_no_guard_asked_for_fires_once() {
     assert_eq!(interrupt.wait(late()).unwrap(), 1);
 }
 
+/// They have no mask: what nobody waits for is counted, and ends the next wait.
+#[test]
+fn messages_are_counted_while_nobody_waits() {
+    let faults = Faults::default();
+    let mut model = Model::default();
+    model.sends_messages = true;
+    let (registers, mut interrupt) = emulate_with::<Regs>(model, &faults).unwrap();
+    for _ in 0..3 {
+        raise_again(&registers);
+    }
+    assert_eq!(interrupt.wait(late()).unwrap(), 3);
+    assert_eq!(interrupt.missed(), 2);
+    // The line is still up, which is no event.
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
+    // Under a guard that does not ask, and after one.
+    let armed = interrupt.arm().unwrap();
+    raise_again(&registers);
+    drop(armed);
+    raise_again(&registers);
+    assert_eq!(interrupt.wait(late()).unwrap(), 2);
+    assert_eq!(interrupt.missed(), 3);
+    faults.lose_interrupts(1);
+    raise_again(&registers);
+    assert_eq!(interrupt.wait(soon()).unwrap(), 0);
+    raise_again(&registers);
+    assert_eq!(interrupt.wait(late()).unwrap(), 1);
+    registers.write(Regs::UNPLUG, 1);
+    assert!(matches!(interrupt.wait(None), Err(Error::Removed { .. })));
+}
+
 /// A device that raises its interrupt again as soon as it is cleared, and at any
 /// moment: no event is lost, and none is made up.
 #[test]
@@ -247,7 +284,9 @@ fn a_line_is_held_and_a_device_is_pulled() {
     faults.release_interrupt();
     assert_eq!(interrupt.wait(soon()).unwrap(), 0);
     let bus_master = registers.bus_master().unwrap();
+    interrupt.check().unwrap();
     faults.unplug();
+    assert!(matches!(interrupt.check(), Err(Error::Removed { .. })));
     assert_eq!(registers.read(Regs::STEPS), u32::MAX);
     assert!(matches!(interrupt.wait(None), Err(Error::Removed { .. })));
     assert!(matches!(bus_master.forbid(), Err(Error::Removed { .. })));
@@ -290,7 +329,7 @@ fn a_watched_interrupt_wakes() {
         };
         let rounds = async {
             for _ in 0..100 {
-                registers.write(Regs::STEPS, 200);
+                registers.write(Regs::STEPS, 100);
                 // As a transfer is polled: the status, before and after.
                 std::future::poll_fn(|context| {
                     polls += 1;
@@ -327,6 +366,40 @@ fn a_watched_interrupt_wakes() {
     let woken = Arc::new(Woken(AtomicBool::new(false)));
     assert_eq!(interrupt.watch(&Waker::from(Arc::clone(&woken))).unwrap(), 0);
     assert!(woken.0.load(Ordering::Relaxed));
+}
+
+/// Whoever awaits it in another runtime is woken there, whether the first runtime is
+/// still there, with nobody who runs it, or not.
+#[test]
+fn the_runtime_that_asks_watches() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (registers, mut interrupt) = device();
+    let mut round = |runtime: &tokio::runtime::Runtime| {
+        registers.write(Regs::LEVEL, 0);
+        runtime.block_on(async {
+            let mut patience = pin!(tokio::time::sleep(Duration::from_secs(10)));
+            let mut asked = false;
+            std::future::poll_fn(|context| {
+                // First: at its end, who asks once more would find it fired.
+                assert!(patience.as_mut().poll(context).is_pending(), "nothing has woken it");
+                let fired = interrupt.watch(context.waker()).unwrap();
+                if !asked {
+                    registers.write(Regs::STEPS, 1);
+                }
+                match std::mem::replace(&mut asked, true) {
+                    true if fired > 0 => Poll::Ready(()),
+                    _ => Poll::Pending,
+                }
+            })
+            .await;
+        });
+    };
+    let (first, second) = (runtime(), runtime());
+    for runtime in [&first, &first, &second, &second, &first] {
+        round(runtime);
+    }
+    drop(first);
+    round(&runtime());
 }
 
 #[test]

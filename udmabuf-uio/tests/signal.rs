@@ -1,7 +1,11 @@
 //! A signal that is caught ends a wait, and nothing is lost.
 
 use std::{
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -9,8 +13,8 @@ use std::{
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use udmabuf_uio::{
-    Error,
-    emulator::{Device, emulate},
+    Error, Interrupt, Registers,
+    emulator::{Device, Emulated, emulate},
 };
 
 udmabuf_uio::block! {
@@ -63,4 +67,35 @@ fn main() {
         }
     };
     assert_eq!(fired.expect("it fires"), 1);
+    watched_under_signals(&runtime, &registers, &mut interrupt);
+}
+
+/// A signal ends a wait, but nothing that does not wait.
+fn watched_under_signals(
+    runtime: &tokio::runtime::Runtime,
+    registers: &Registers<Regs, Emulated>,
+    interrupt: &mut Interrupt,
+) {
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                kill_process(getpid(), Signal::USR1).expect("a signal to itself");
+            }
+        });
+        let watched = runtime.block_on(async {
+            let mut fired = 0;
+            for _ in 0..100_000 {
+                // It fires, the runtime learns of it, and then it is no longer so:
+                // what `watch` asks the kernel about.
+                registers.write(Regs::LEVEL, 1);
+                tokio::task::yield_now().await;
+                registers.write(Regs::LEVEL, 0);
+                fired += interrupt.watch(Waker::noop())?;
+            }
+            Ok::<u32, Error>(fired)
+        });
+        ends.store(true, Ordering::Relaxed);
+        assert!(watched.expect("no wait, but a signal ended it") > 0);
+    });
 }

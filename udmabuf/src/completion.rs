@@ -72,8 +72,10 @@ impl<E: Engine, P: Parts> Future for Completion<E, P> {
         let Some(mut transfer) = self.transfer.take() else {
             return Poll::Pending;
         };
-        if let Some(outcome) = transfer.outcome() {
-            return Poll::Ready(transfer.finish(outcome));
+        match transfer.look() {
+            Ok(Some(outcome)) => return Poll::Ready(transfer.finish(outcome)),
+            Ok(None) => {}
+            Err(error) => return Poll::Ready(Err(WaitError::Unknown { error, transfer })),
         }
         let registered = transfer.engine().register(context.waker());
         // It may have finished before it was registered.

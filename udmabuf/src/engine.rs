@@ -84,6 +84,22 @@ pub unsafe trait Engine {
         None
     }
 
+    /// Whether the device is still there, without blocking, and without access to
+    /// what may be gone: its registers. Asked before anything is started, and before
+    /// a [`poll`](Engine::poll) that comes neither after [`park`](Engine::park) nor
+    /// after [`register`](Engine::register), which find out by themselves.
+    ///
+    /// The default says yes, which is right for a device that stays where it is. To
+    /// access the registers of a PCI card that was removed can end the program; its
+    /// driver asks `Interrupt::check` of `udmabuf-uio`, which sees to it that they
+    /// can be accessed all the same.
+    ///
+    /// # Errors
+    /// It is gone.
+    fn check(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Asks the device how far it is, without blocking, and clears its
     /// interrupt.
     fn poll(&mut self) -> Progress<Self::Error>;
@@ -111,7 +127,8 @@ pub unsafe trait Engine {
     }
 
     /// Stops the transfer, blocking until the device accesses memory no more.
-    /// Stopping an idle engine succeeds.
+    /// Stopping an idle engine succeeds. A driver that does it by registers asks
+    /// first whether they are there: nobody else has.
     ///
     /// # Errors
     /// The device may still access memory.
@@ -158,7 +175,7 @@ pub enum StartError<E: StdError + 'static> {
         /// The buffer's name.
         buffer: String,
     },
-    /// The driver refused it.
+    /// The driver refused it, or its device is gone.
     #[error(transparent)]
     Refused(E),
 }
@@ -179,8 +196,8 @@ impl<E: Engine> Slot<E> {
     /// doorbell.
     ///
     /// # Errors
-    /// The engine is busy, is on another bus, or `program` failed; the device
-    /// has not touched the buffers, and they are in [`Handoff::value`].
+    /// The engine is busy, is on another bus or gone, or `program` failed; the
+    /// device has not touched the buffers, and they are in [`Handoff::value`].
     pub fn start<P: Parts>(
         &self,
         parts: P,
@@ -193,7 +210,7 @@ impl<E: Engine> Slot<E> {
             self.put(engine);
             return Err(not_started(parts, StartError::OtherBus { buffer }));
         }
-        match program(&mut engine, &parts) {
+        match engine.check().and_then(|()| program(&mut engine, &parts)) {
             Ok(()) => Ok(Transfer::new(engine, parts, Self(self.0.clone()))),
             Err(error) => {
                 self.put(engine);

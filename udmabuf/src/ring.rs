@@ -50,6 +50,15 @@ pub unsafe trait Stream {
     /// The part is refused; those before it go on.
     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Self::Error>;
 
+    /// Whether the device is still there, as [`Engine::check`](crate::Engine::check);
+    /// asked before a part is submitted or waited for.
+    ///
+    /// # Errors
+    /// It is gone.
+    fn check(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Asks the device whether the oldest part is done, without blocking.
     fn poll(&mut self) -> Progress<Self::Error>;
 
@@ -251,6 +260,7 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
     /// on the engine's bus, as in [`new`](Ring::new).
     pub fn submit(&mut self) -> Result<(), RingError<E::Error>> {
         let full = RingError::Full(self.parts.len());
+        self.check()?;
         self.check_next().map_err(RingError::Sync)?;
         let Some(place) = self.next_place() else { return Err(full) };
         // SAFETY: it is not in flight: if it is the device's type still, then its
@@ -346,6 +356,7 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
 
     fn wait(&mut self, timeout: Duration) -> Result<(), RingError<E::Error>> {
         let deadline = Instant::now() + timeout.min(LONGEST_WAIT);
+        self.check()?;
         loop {
             if self.engine().overrun() {
                 return Err(RingError::Overrun);
@@ -363,6 +374,11 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
                 Progress::Running => self.engine().park(deadline).map_err(RingError::Driver)?,
             }
         }
+    }
+
+    /// The engine's registers may be accessed.
+    fn check(&mut self) -> Result<(), RingError<E::Error>> {
+        self.engine().check().map_err(RingError::Driver)
     }
 
     fn engine(&mut self) -> &mut E {

@@ -26,8 +26,11 @@ pub struct Transfer<E: Engine, P: Parts> {
     flight: Option<(E, P)>,
     slot: Slot<E>,
     /// How the device ended, once it has; what is left to do is the sync.
-    ended: Option<Result<(), E::Error>>,
+    ended: Outcome<E>,
 }
+
+/// How a device ended, if it has.
+pub(crate) type Outcome<E> = Option<Result<(), <E as Engine>::Error>>;
 
 /// Why a transfer did not give its buffers back, or gave them back unfinished.
 ///
@@ -107,9 +110,10 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
     /// # Errors
     /// As [`wait`](Transfer::wait); [`WaitError::Timeout`] if it is not done.
     pub fn try_wait(mut self) -> Result<P::Cpu, WaitError<E, P>> {
-        match self.outcome() {
-            Some(outcome) => self.finish(outcome),
-            None => Err(WaitError::Timeout { waited: Duration::ZERO, transfer: self }),
+        match self.look() {
+            Ok(Some(outcome)) => self.finish(outcome),
+            Ok(None) => Err(WaitError::Timeout { waited: Duration::ZERO, transfer: self }),
+            Err(error) => Err(WaitError::Unknown { error, transfer: self }),
         }
     }
 
@@ -132,8 +136,16 @@ impl<E: Engine, P: Parts> Transfer<E, P> {
         }
     }
 
+    /// How the device ended, if it has: for who has not just waited for it.
+    pub(crate) fn look(&mut self) -> Result<Outcome<E>, E::Error> {
+        if self.ended.is_none() {
+            self.engine().check()?;
+        }
+        Ok(self.outcome())
+    }
+
     /// How the device ended, if it has.
-    pub(crate) fn outcome(&mut self) -> Option<Result<(), E::Error>> {
+    pub(crate) fn outcome(&mut self) -> Outcome<E> {
         if let Some(outcome) = self.ended.take() {
             return Some(outcome);
         }

@@ -27,6 +27,8 @@ struct Script {
     refuses: bool,
     panics: bool,
     stop_fails: bool,
+    /// Nothing may touch its registers before this was found out.
+    is_gone: bool,
     stops: usize,
 }
 
@@ -55,6 +57,7 @@ unsafe impl Stream for Counter {
 
     unsafe fn submit(&mut self, part: DmaAddr) -> Result<(), Fault> {
         let mut script = self.script();
+        assert!(!script.is_gone, "SIGBUS");
         if script.refuses {
             return Err(Fault);
         }
@@ -65,8 +68,13 @@ unsafe impl Stream for Counter {
         Ok(())
     }
 
+    fn check(&mut self) -> Result<(), Fault> {
+        if self.script().is_gone { Err(Fault) } else { Ok(()) }
+    }
+
     fn poll(&mut self) -> Progress<Fault> {
         let mut script = self.script();
+        assert!(!script.is_gone, "SIGBUS");
         if script.fails {
             script.queue.clear();
             return Progress::Failed(Fault);
@@ -82,6 +90,7 @@ unsafe impl Stream for Counter {
     }
 
     fn overrun(&mut self) -> bool {
+        assert!(!self.script().is_gone, "SIGBUS");
         std::mem::take(&mut self.script().overrun)
     }
 
@@ -270,4 +279,20 @@ fn a_part_is_in_flight_if_the_driver_panics() {
     assert_eq!(bench.ring.in_flight(), 1);
     drop(bench.ring);
     assert_eq!(bench.engine.script().stops, 1);
+}
+
+/// Nobody polls or feeds a device that is gone: to access its registers can
+/// be the end of the program.
+#[test]
+fn a_device_that_is_gone_is_left_alone() {
+    let mut bench = Bench::full();
+    bench.engine.script().running = true;
+    bench.engine.script().is_gone = true;
+    let Err(RingError::Driver(Fault)) = bench.ring.complete(SOON) else { panic!() };
+    assert!(bench.ring.in_flight() == 4 && bench.device_reaches(0));
+
+    let mut bench = Bench::new();
+    bench.engine.script().is_gone = true;
+    let Err(RingError::Driver(Fault)) = bench.ring.submit() else { panic!() };
+    assert!(bench.ring.next_mut().is_some() && bench.ring.in_flight() == 0);
 }

@@ -33,6 +33,8 @@ struct Script {
     park_fails: bool,
     stop_fails: bool,
     is_hardware: bool,
+    /// Nothing may touch its registers before this was found out.
+    is_gone: bool,
     stops: usize,
     wakers: Vec<Waker>,
 }
@@ -49,7 +51,12 @@ unsafe impl Engine for Scripted {
         (!self.script.lock().unwrap().is_hardware).then_some(&self.bus)
     }
 
+    fn check(&mut self) -> Result<(), Fault> {
+        if self.script.lock().unwrap().is_gone { Err(Fault(4)) } else { Ok(()) }
+    }
+
     fn poll(&mut self) -> Progress<Fault> {
+        assert!(!self.script.lock().unwrap().is_gone, "SIGBUS");
         self.script.lock().unwrap().polls.pop_front().unwrap_or(Progress::Running)
     }
 
@@ -289,6 +296,35 @@ fn what_cannot_be_stopped_or_is_leaked_stays_with_the_device() {
     let bench = Bench::new();
     let (transfer, addr) = bench.start();
     std::mem::forget(transfer);
+    assert!(!bench.is_idle() && bench.device_reaches(addr));
+}
+
+/// Nobody polls or starts a device that is gone: to access its registers
+/// can be the end of the program.
+#[test]
+fn a_device_that_is_gone_is_left_alone() {
+    let bench = Bench::new();
+    bench.engine.script(|s| s.is_gone = true);
+    let Err(refused) = bench.slot.start(bench.buffer(), |_, _| panic!("SIGBUS")) else { panic!() };
+    assert!(matches!(refused.error, StartError::Refused(Fault(4))), "{refused}");
+    assert!(bench.is_idle());
+
+    bench.engine.script(|s| s.is_gone = false);
+    let (transfer, addr) = bench.start();
+    bench.engine.script(|s| s.is_gone = true);
+    let Err(WaitError::Unknown { error: Fault(4), transfer }) = transfer.try_wait() else {
+        panic!()
+    };
+    let mut future = transfer.into_future();
+    let context = &mut Context::from_waker(Waker::noop());
+    let Poll::Ready(Err(WaitError::Unknown { error: Fault(4), transfer })) =
+        Pin::new(&mut future).poll(context)
+    else {
+        panic!()
+    };
+    // Whether it can be stopped all the same is for its driver to know.
+    bench.engine.script(|s| s.stop_fails = true);
+    drop(transfer);
     assert!(!bench.is_idle() && bench.device_reaches(addr));
 }
 

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
         ["leak", name] => edu::leak(name),
         ["removed", name] => edu::removed_under_a_transfer(name),
         ["leave-paused", name] => zdma::leave_paused(name),
-        ["unplugged", name] => uio::unplugged_in_flight(name),
+        ["unplugged", name, how] => uio::unplugged_engine(name, how),
         ["pulled", name, address, how] => unplug::pulled(name, address, how),
         ["lend", name] => claims::lend(name),
         ["touch-export", name] => export::touch_when_told(name),
@@ -181,7 +181,7 @@ fn all(run: &mut Tests, board: &str) {
             run.test("uio interrupts", uio::interrupts);
             run.test("uio signalled", uio::signalled);
             run.test("uio unplugged", uio::unplugged);
-            run.test("edu unplugged", || uio::unplugged_under_a_transfer(PAIR));
+            run.test("edu unplugged", || uio::unplugged_under_a_driver(PAIR));
             run.test("edu moves data", || edu::moves_data(PAIR));
             if coherent {
                 run.test("edu moves data, coherent", || edu::moves_data(COHERENT_PAIR));

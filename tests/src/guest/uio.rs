@@ -4,6 +4,7 @@
 use std::{
     collections::HashSet,
     fs,
+    future::IntoFuture,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, ExitCode},
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
-use udmabuf::{Buffer, FromDevice, WaitError};
+use udmabuf::{Buffer, FromDevice, StartError, WaitError};
 use udmabuf_examples::edu::{self, Edu};
 use udmabuf_uio::{By, Error, Interrupt, Pci, PciDevice, Registers, Uio, UioDevice};
 
@@ -267,16 +268,45 @@ fn plug_in() -> Result<()> {
     Ok(())
 }
 
-/// In another process: the engine is unplugged while it runs a transfer.
-pub(crate) fn unplugged_in_flight(name: &str) -> ExitCode {
-    let run = || {
+/// What is done to an engine that was unplugged, while it runs a transfer or does
+/// nothing. Its registers are gone by then: to access them is SIGBUS, or whatever has
+/// their addresses now.
+const UNPLUGGED: [&str; 4] = ["waited for", "asked", "awaited", "started"];
+
+/// In another process: the engine is unplugged.
+pub(crate) fn unplugged_engine(name: &str, how: &str) -> ExitCode {
+    let run = || -> Result<String> {
         let address = open()?.0;
         // SAFETY: the boards' machines have `-device edu,dma_mask=0xffffffff`.
         let engine = unsafe { Edu::open_with_32_bits()? };
         let buffer = Buffer::open(name)?.for_direction::<FromDevice>();
+        let unplug = || fs::write(format!("/sys/bus/pci/devices/{address}/remove"), "1");
+        if how == "started" {
+            unplug()?;
+            let refused = engine.download(buffer.into_device()?, 0..4, 0).err();
+            let error = refused.context("it was started")?.error;
+            let StartError::Refused(edu::Error::Uio(Error::Removed { .. })) = error else {
+                bail!("{error}")
+            };
+            return Ok(error.to_string());
+        }
         let transfer = engine.download(buffer.into_device()?, 0..4, 0)?;
-        fs::write(format!("/sys/bus/pci/devices/{address}/remove"), "1")?;
-        let ended = transfer.wait(Duration::from_secs(10));
+        let ended = match how {
+            "awaited" => awaited::run(async {
+                let mut transfer = transfer.into_future();
+                let early = awaited::once(&mut transfer).await;
+                ensure!(early.is_pending(), "done before it could be");
+                unplug()?;
+                awaited::woken(transfer).await
+            })?,
+            _ => {
+                unplug()?;
+                match how {
+                    "asked" => transfer.try_wait(),
+                    _ => transfer.wait(Duration::from_secs(10)),
+                }
+            }
+        };
         let Err(WaitError::Unknown { error, transfer }) = ended else { bail!("{ended:?}") };
         ensure!(matches!(error, edu::Error::Uio(Error::Removed { .. })), "{error}");
         let stopped = transfer.stop();
@@ -294,18 +324,24 @@ pub(crate) fn unplugged_in_flight(name: &str) -> ExitCode {
 
 /// The program ends in order, and its buffer is out of use until the engine is
 /// known to be stopped.
-pub(crate) fn unplugged_under_a_transfer([name, _]: Pair) -> Result<String> {
-    let output = Command::new("/proc/self/exe").args(["unplugged", name]).output()?;
-    ensure!(output.status.signal().is_none(), "it died: {}", output.status);
-    let said = String::from_utf8(output.stdout)?;
-    ensure!(said.starts_with("unplugged: "), "{said}");
-    plug_in()?;
-    let refused = Buffer::open(name);
-    ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
-    drop(Edu::open()?);
-    // SAFETY: opening the engine has stopped it.
-    drop(unsafe { Buffer::recover(name) }?);
-    Ok(said.trim().to_owned())
+pub(crate) fn unplugged_under_a_driver([name, _]: Pair) -> Result<String> {
+    let mut last = String::new();
+    for how in UNPLUGGED {
+        let output = Command::new("/proc/self/exe").args(["unplugged", name, how]).output()?;
+        plug_in().with_context(|| format!("{how}: {}", output.status))?;
+        ensure!(output.status.signal().is_none(), "{how}, it died: {}", output.status);
+        last = String::from_utf8(output.stdout)?;
+        ensure!(last.starts_with("unplugged: "), "{how}: {last}");
+        drop(Edu::open()?);
+        if how != "started" {
+            let refused = Buffer::open(name);
+            ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
+            // SAFETY: opening the engine has stopped it.
+            drop(unsafe { Buffer::recover(name) }?);
+        }
+        drop(Buffer::open(name)?);
+    }
+    Ok(format!("{}; {}", last.trim(), UNPLUGGED.join(", ")))
 }
 
 /// A platform device that is taken from its kernel driver.

@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use udmabuf::{Buffer, DeviceOwned, FromDevice, Transfer, WaitError};
+use udmabuf::{Buffer, DeviceOwned, FromDevice, Handoff, StartError, Transfer, WaitError};
 use udmabuf_examples::edu::{self, Dma, Edu};
 use udmabuf_uio::{Error, Pci, PciDevice};
 
-use super::{Pair, Tests};
+use super::{Pair, Tests, vfio};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// For a transfer, which takes 100 ms.
@@ -26,6 +26,8 @@ const SERIAL: (u16, u16) = (0x1b36, 0x0002);
 /// QEMU's pcie-root-port.
 const PORT: (u16, u16) = (0x1b36, 0x000c);
 const EDU: (u16, u16) = (0x1234, 0x11e8);
+const GENERIC: &str = "uio_pci_generic";
+const VFIO: &str = "vfio-pci";
 
 /// Whether the machine was started with the port and the slot.
 pub(crate) fn is_possible() -> bool {
@@ -33,8 +35,14 @@ pub(crate) fn is_possible() -> bool {
 }
 
 pub(crate) fn tests(run: &mut Tests, pair: Pair) {
-    run.test("pulled on request", || in_another_process(pair, "request"));
-    run.test("pulled unnoticed", || in_another_process(pair, "unnoticed"));
+    run.test("pulled on request", || in_another_process(pair, GENERIC, "request"));
+    run.test("pulled unnoticed", || in_another_process(pair, GENERIC, "unnoticed"));
+}
+
+/// Once the modules of VFIO are loaded.
+pub(crate) fn vfio_tests(run: &mut Tests, pair: Pair) {
+    run.test("vfio pulled on request", || in_another_process(pair, VFIO, "request"));
+    run.test("vfio pulled unnoticed", || in_another_process(pair, VFIO, "unnoticed"));
 }
 
 /// QEMU's monitor, which speaks QMP: an object a line (`docs/interop/qmp-spec.rst`).
@@ -138,6 +146,8 @@ pub(crate) fn pulled(name: &str, address: &str, how: &str) -> ExitCode {
     let run = || -> Result<String> {
         let pci = Pci::open_at(address)?;
         pci.reset()?; // the port can: there is nothing else behind it
+        // The kernel asks for the device, and leaves it to the driver until then.
+        let is_kept = how == "request" && pci.device().driver.as_deref() == Some(VFIO);
         // SAFETY: it was plugged in with `dma_mask=0xffffffff`.
         let engine = unsafe { Edu::on(pci, 32)? };
         let mut buffer = Buffer::open(name)?.for_direction::<FromDevice>();
@@ -153,29 +163,44 @@ pub(crate) fn pulled(name: &str, address: &str, how: &str) -> ExitCode {
         });
         let give_up = Instant::now() + TIMEOUT;
         let mut transfers = 0;
-        let (error, transfer): (_, InFlight) = loop {
+        let (error, transfer): (_, Option<InFlight>) = loop {
             ensure!(Instant::now() < give_up, "still there after {transfers} transfers");
-            let mut ended = engine.download(buffer.into_device()?, 0..64, 0)?.wait(PATIENCE);
+            let transfer = match engine.download(buffer.into_device()?, 0..64, 0) {
+                Ok(transfer) => transfer,
+                // It went between two transfers: seldom, as one takes 100 ms.
+                Err(Handoff { error: StartError::Refused(error), .. }) => break (error, None),
+                Err(refused) => bail!("{refused}"),
+            };
+            let mut ended = transfer.wait(PATIENCE);
             if let Err(WaitError::Timeout { transfer, .. }) = ended {
                 // No interrupt comes, and nobody says why: until it is waited for anew.
                 ended = transfer.wait(PATIENCE);
             }
             match ended {
                 Ok(back) => (buffer, transfers) = (back, transfers + 1),
-                Err(WaitError::Unknown { error, transfer }) => break (error, transfer),
+                Err(WaitError::Unknown { error, transfer }) => break (error, Some(transfer)),
                 Err(error) => bail!("{error}"),
             }
         };
         ensure!(matches!(error, edu::Error::Uio(Error::Removed { .. })), "{error}");
-        let stopped = transfer.stop();
-        ensure!(matches!(stopped, Err(WaitError::Unknown { .. })), "{stopped:?}");
-        drop(stopped);
-        ensure!(Buffer::open(name).is_err(), "the buffer was given out again");
+        let is_in_flight = transfer.is_some();
+        match transfer.map(Transfer::stop) {
+            None => {}
+            Some(stopped) if is_kept => drop(stopped?),
+            Some(stopped) => {
+                ensure!(matches!(stopped, Err(WaitError::Unknown { .. })), "{stopped:?}");
+                drop(stopped);
+                ensure!(Buffer::open(name).is_err(), "the buffer was given out again");
+            }
+        }
+        // Where it was kept, the kernel and QEMU get it back now.
+        drop(engine);
         match puller.join() {
             Ok(result) => result?,
             Err(_) => bail!("the thread that pulls panicked"),
         }
-        Ok(format!("{error}, after {transfers} transfers"))
+        let when = if is_in_flight { "in" } else { "after" };
+        Ok(format!("{when} transfer {transfers}, {error}"))
     };
     match run() {
         Ok(said) => println!("pulled: {said}"),
@@ -184,11 +209,14 @@ pub(crate) fn pulled(name: &str, address: &str, how: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn in_another_process([name, _]: Pair, how: &str) -> Result<String> {
+fn in_another_process([name, _]: Pair, driver: &str, how: &str) -> Result<String> {
     let mut monitor = Monitor::open()?;
     monitor.plug_in()?;
     drop(monitor);
     let address = until(in_slot)?;
+    if driver != GENERIC {
+        vfio::give(&address, driver)?;
+    }
     let output = Command::new("/proc/self/exe").args(["pulled", name, &address, how]).output()?;
     ensure!(output.status.signal().is_none(), "it died: {}", output.status);
     let said = String::from_utf8(output.stdout)?;
@@ -197,10 +225,13 @@ fn in_another_process([name, _]: Pair, how: &str) -> Result<String> {
         fs::write(format!("/sys/bus/pci/devices/{address}/remove"), "1")?;
     }
     until(|| Ok(in_slot()?.is_none().then_some(())))?;
-    let refused = Buffer::open(name);
-    ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
-    // SAFETY: the device is no longer there.
-    drop(unsafe { Buffer::recover(name) }?);
+    if said.starts_with("pulled: in") && (driver, how) != (VFIO, "request") {
+        let refused = Buffer::open(name);
+        ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
+        // SAFETY: the device is no longer there.
+        drop(unsafe { Buffer::recover(name) }?);
+    }
+    drop(Buffer::open(name)?);
     Ok(said.trim().to_owned())
 }
 

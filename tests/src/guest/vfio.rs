@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use udmabuf_examples::edu::Edu;
 use udmabuf_uio::{Error, Interrupt, Pci, Registers};
 
-use super::{Pair, Tests, awaited, edu, errors::says, parent};
+use super::{Pair, Tests, awaited, edu, errors::says, parent, unplug};
 
 udmabuf_uio::block! {
     /// Of QEMU's edu device.
@@ -26,6 +26,8 @@ udmabuf_uio::block! {
 }
 
 const DEVICES: &str = "/sys/bus/pci/devices";
+const MODULES: [&str; 6] =
+    ["irqbypass", "vfio", "vfio_iommu_type1", "vfio_virqfd", "vfio-pci-core", "vfio-pci"];
 
 /// Whether the board's modules have it.
 pub(crate) fn is_possible() -> bool {
@@ -41,6 +43,9 @@ pub(crate) fn tests(run: &mut Tests, pair: Pair) {
         run.test("vfio edu in flight", || edu::in_flight(pair));
     }
     run.test("vfio wanted back", || wanted_back(&bound));
+    if unplug::is_possible() {
+        unplug::vfio_tests(run, pair);
+    }
     drop(bound);
     run.test("uio after vfio", || Ok(Pci::open(0x1234, 0x11e8)?.device().to_string()));
 }
@@ -66,8 +71,11 @@ struct Bound {
 
 impl Bound {
     fn new() -> Result<Self> {
-        for module in ["vfio", "vfio_iommu_type1", "vfio_virqfd", "vfio-pci-core", "vfio-pci"] {
+        for module in MODULES {
             let path = format!("/modules/{module}.ko");
+            if module == "irqbypass" && !fs::exists(&path)? {
+                continue; // a part of this kernel
+            }
             let options = match module {
                 "vfio" => Some("enable_unsafe_noiommu_mode=1"),
                 // The board's interrupt controller does not keep messages apart.

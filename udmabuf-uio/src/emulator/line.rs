@@ -1,4 +1,5 @@
-//! A level interrupt line with a mask, as the kernel's UIO drivers keep it.
+//! An interrupt: a level with a mask, as the kernel's UIO drivers keep it, or
+//! messages without one.
 
 use std::{
     io,
@@ -19,6 +20,8 @@ pub(crate) struct Line {
     /// Counts how often it fired.
     event: OwnedFd,
     faults: Faults,
+    /// Each rise is a message.
+    sends_messages: bool,
 }
 
 #[derive(Debug)]
@@ -30,19 +33,25 @@ struct State {
 }
 
 impl Line {
-    pub(crate) fn new(faults: &Faults) -> io::Result<Self> {
+    pub(crate) fn new(faults: &Faults, sends_messages: bool) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             state: Mutex::new(State { level: false, masked: true, gone: false }),
             event,
             faults: faults.clone(),
+            sends_messages,
         })
     }
 
     pub(crate) fn set(&self, level: bool) {
         let mut state = self.lock();
+        let rises = level && !state.level;
         state.level = level;
-        self.fire(state);
+        match self.sends_messages {
+            true if rises => self.arrive(),
+            true => {}
+            false => self.fire(state),
+        }
     }
 
     pub(crate) fn set_masked(&self, masked: bool) -> Result<()> {
@@ -50,8 +59,10 @@ impl Line {
         if state.gone {
             return Err(Errno::NODEV);
         }
-        state.masked = masked;
-        self.fire(state);
+        if !self.sends_messages {
+            state.masked = masked;
+            self.fire(state);
+        }
         Ok(())
     }
 
@@ -61,6 +72,12 @@ impl Line {
         self.wake();
     }
 
+    /// # Errors
+    /// `NODEV`: it was removed.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_gone() { Err(Errno::NODEV) } else { Ok(()) }
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.lock().gone
     }
@@ -68,9 +85,12 @@ impl Line {
     fn fire(&self, mut state: MutexGuard<'_, State>) {
         if state.level && !state.masked {
             state.masked = true;
-            if self.faults.loses_interrupt() {
-                return;
-            }
+            self.arrive();
+        }
+    }
+
+    fn arrive(&self) {
+        if !self.faults.loses_interrupt() {
             self.wake();
         }
     }
@@ -82,9 +102,7 @@ impl Line {
 
     /// How often it fired since the last call.
     pub(crate) fn take(&self) -> Result<u32> {
-        if self.is_gone() {
-            return Err(Errno::NODEV);
-        }
+        self.check()?;
         let mut count = [0; 8];
         read(&self.event, &mut count)?;
         Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX))

@@ -5,12 +5,11 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     task::{Context, Poll, Waker},
-    time::Instant,
 };
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    runtime::Handle,
+    runtime::{Handle, Id},
 };
 
 use super::{Armed, Interrupt};
@@ -61,35 +60,45 @@ impl Armed<'_> {
     }
 }
 
-/// A copy of an interrupt's descriptor that a runtime watches.
-pub(super) type Watched = AsyncFd<OwnedFd>;
+/// A copy of an interrupt's descriptor, and which runtime watches it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    runtime: Id,
+    fd: AsyncFd<OwnedFd>,
+}
 
 impl Interrupt {
     /// Unmasks the interrupt and has `waker` woken when it fires: what an engine
     /// needs for transfers that are awaited (`Engine::register` of `udmabuf`).
     /// Says how often it fired since the last wait, without blocking.
     ///
-    /// It stays unmasked until it fires. Outside a tokio runtime, nobody watches
-    /// it: the waker is woken at once, so that the caller goes on asking.
+    /// It stays unmasked until it fires. The runtime that this is called in watches
+    /// it, and no longer one that it was called in before. Outside a tokio runtime
+    /// nobody watches it: the waker is woken at once, so that the caller goes on
+    /// asking.
     ///
     /// # Errors
     /// [`Error::Removed`], [`Error::Os`]
+    ///
+    /// # Panics
+    /// In a tokio runtime without I/O.
     pub fn watch(&mut self, waker: &Waker) -> Result<u32, Error> {
         let fired = self.count()?;
         self.set_masked(false)?;
-        self.check()?;
-        if Handle::try_current().is_err() {
+        self.answers()?;
+        let Ok(current) = Handle::try_current() else {
             waker.wake_by_ref();
             return Ok(fired);
-        }
+        };
+        let runtime = current.id();
         let watched = match self.watched.take() {
-            Some(watched) => watched,
-            None => self.start_watching().map_err(|error| self.error(error))?,
+            Some(watched) if watched.runtime == runtime => watched,
+            _ => self.start_watching(runtime).map_err(|error| self.error(error))?,
         };
         let mut context = Context::from_waker(waker);
-        while let Poll::Ready(ready) = watched.poll_read_ready(&mut context) {
+        while let Poll::Ready(ready) = watched.fd.poll_read_ready(&mut context) {
             let mut ready = ready.map_err(|error| self.error(error))?;
-            if self.ready(Some(Instant::now()))? {
+            if self.has_fired().map_err(|error| self.error(error))? {
                 // It has fired meanwhile: there is nothing to be woken for later.
                 waker.wake_by_ref();
                 break;
@@ -100,10 +109,10 @@ impl Interrupt {
         Ok(fired)
     }
 
-    fn start_watching(&self) -> io::Result<Watched> {
+    fn start_watching(&self, runtime: Id) -> io::Result<Watched> {
         let fd = self.fd().try_clone_to_owned()?;
         // SAFETY: it is one descriptor, which nobody else owns.
         let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-        Ok(watched?)
+        Ok(Watched { runtime, fd: watched? })
     }
 }

@@ -1,5 +1,5 @@
 //! The command register of a PCI function's configuration space, at 0x04 (PCI
-//! Local Bus Specification 3.0, 6.2.2).
+//! Local Bus Specification 3.0, 6.2.2), and whether anything answers there.
 //!
 //! Each half is written alone: the kernel's interrupt handler changes "interrupt
 //! disable", in the upper half, at any time.
@@ -18,6 +18,10 @@ use crate::{
 
 const LOW: u64 = 0x04;
 const HIGH: u64 = 0x05;
+/// The header's type: never all ones, and what `vfio-pci` shows of it is the
+/// device's own, while of the vendor's number and of "interrupt disable" it is what
+/// was there before.
+const HEADER: u64 = 0x0e;
 /// Bit 1.
 const MEMORY: u8 = 0x02;
 /// Bit 2.
@@ -87,7 +91,7 @@ impl Config {
 
     /// Whether anything answers.
     pub(crate) fn check(&self) -> io::Result<()> {
-        self.get(HIGH).map(drop)
+        self.get(HEADER).map(drop)
     }
 
     pub(crate) fn set_bus_master(&self, allowed: bool) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::{
     event::{EventfdFlags, epoll, eventfd},
-    io::{Errno, Result, read},
+    io::{Errno, Result, read, retry_on_intr},
 };
 
 use super::{
@@ -30,7 +30,7 @@ pub(crate) struct VfioLine {
     /// Readable when one of the two is.
     either: OwnedFd,
     /// Restored with the last user of the device.
-    _config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
 }
 
 impl VfioLine {
@@ -60,7 +60,7 @@ impl VfioLine {
                 ioctl::trigger(device, Irq::Request, request.as_fd())?;
             }
             ioctl::trigger(device, irq, event.as_fd())?;
-            Ok(Some(Self { handle: handle.clone(), irq, event, request, either, _config: config }))
+            Ok(Some(Self { handle: handle.clone(), irq, event, request, either, config }))
         };
         match made() {
             Ok(Some(line)) => Ok(line),
@@ -70,9 +70,7 @@ impl VfioLine {
     }
 
     pub(crate) fn set_masked(&self, masked: bool) -> io::Result<()> {
-        if self.is_wanted_back() {
-            return Err(Errno::NODEV.into());
-        }
+        self.check()?;
         match self.irq {
             Irq::Intx => Ok(ioctl::set_masked(self.handle.uio.as_fd(), self.irq, masked)?),
             _ => Ok(()),
@@ -84,19 +82,24 @@ impl VfioLine {
     /// # Errors
     /// `AGAIN`: not at all; `NODEV`.
     pub(crate) fn take(&self) -> Result<u32> {
-        if self.is_wanted_back() {
-            return Err(Errno::NODEV);
-        }
+        self.check()?;
         let mut count = [0; 8];
         read(&self.event, &mut count)?;
         Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX))
     }
 
-    /// Once it is, it stays so.
-    fn is_wanted_back(&self) -> bool {
+    /// Whether the kernel wants the device back; then it stays so.
+    ///
+    /// # Errors
+    /// `NODEV`: it does.
+    pub(crate) fn check(&self) -> Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&self.request, PollFlags::IN)], Some(&now)).is_ok_and(|n| n > 0)
+        let mut fds = [PollFd::new(&self.request, PollFlags::IN)];
+        match retry_on_intr(|| poll(&mut fds, Some(&now)))? {
+            0 => Ok(()),
+            _ => Err(Errno::NODEV),
+        }
     }
 }
 
