@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use model::Model;
 use udmabuf::{
     Buffer, Busy, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice,
     emulator::{Bus, Emulator},
@@ -115,7 +116,7 @@ impl Accelerator<Emulated> {
     /// [`Error::Uio`]
     pub fn emulated(emulator: &Emulator, faults: &Faults) -> Result<Self, Error> {
         let bus = emulator.bus();
-        let (registers, interrupt) = emulate_with(model::Model::new(bus.clone()), faults)?;
+        let (registers, interrupt) = emulate_with(Model::new(bus.clone()), faults)?;
         Ok(Self::new(Core::new(registers, Vadd::CONTROL, interrupt, PATIENCE)?, Some(bus)))
     }
 }

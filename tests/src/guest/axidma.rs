@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use udmabuf::{Buffer, CpuParts, FromDevice, ToDevice, emulator::Emulator};
-use udmabuf_examples::axidma::{AxiDma, Build, Mode};
+use udmabuf_examples::{
+    axidma::{AxiDma, Build, Coalescing, Faults, Mode, Side},
+    stream::{Error, Plan, Ringing, Until, run},
+};
 
 use super::{Pair, random::Random};
 
@@ -53,4 +56,47 @@ pub(crate) fn packets([source, destination]: Pair, descriptors: &str) -> Result<
     drop(dma);
     Buffer::open(descriptors)?;
     Ok(format!("{TRANSFERS} packets of {} parts, seed {seed}", sources.len()))
+}
+
+/// A stream with all its parts at the engine, until that meets an error: then every
+/// buffer can be opened again.
+pub(crate) fn streamed([source, destination]: Pair, descriptors: &str) -> Result<String> {
+    let emulator = Emulator::new();
+    let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, Mode::ScatterGather)?;
+    let open = |name| -> Result<Buffer> {
+        let mut buffer = Buffer::open(name)?;
+        emulator.attach(&mut buffer)?;
+        Ok(buffer)
+    };
+    let (first, second) = open(descriptors)?.split_at(PARTS * 64)?;
+    core.mm2s.use_descriptors(first)?;
+    core.s2mm.use_descriptors(second)?;
+
+    // Half of them keep the rings' places.
+    let sources = open(source)?.for_direction::<ToDevice>().into_chunks(PART_LEN)?;
+    let destinations = open(destination)?.for_direction::<FromDevice>().into_chunks(PART_LEN)?;
+    let mut parts: Vec<_> = sources.into_iter().zip(destinations).take(2 * PARTS).collect();
+    ensure!(parts.len() == 2 * PARTS, "{source} has only {} parts", parts.len());
+    let (sources, destinations) = parts.split_off(PARTS).into_iter().unzip();
+    let AxiDma { mm2s, s2mm } = core;
+    let (sender, _) = mm2s.into_ring(Coalescing::EACH, sources)?;
+    let (receiver, _) = s2mm.into_ring(Coalescing::EACH, destinations)?;
+    let mut lanes = [Ringing::new(sender, receiver, PARTS)];
+
+    let seed = Random::new().1;
+    let plan = Plan { until: Until::Parts(TRANSFERS as u64), seed, ..Plan::default() };
+    let summary = run(&mut lanes, &mut parts, plan, |_| ())?;
+    ensure!(summary.parts == TRANSFERS as u64, "{} parts", summary.parts);
+    let most = summary.most_at_engines;
+
+    controls.inject(Side::S2mm, Faults::DMA_DECODE);
+    let Err(Error::Engine(error)) = run(&mut lanes, &mut parts, plan, |_| ()) else {
+        bail!("an error went unnoticed")
+    };
+    ensure!(controls.undefined().is_empty(), "{:?}", controls.undefined());
+    drop((lanes, parts));
+    for name in [source, destination, descriptors] {
+        Buffer::open(name)?;
+    }
+    Ok(format!("{TRANSFERS} parts, {most} of them at the engine, seed {seed}; then {error}"))
 }
