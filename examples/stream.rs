@@ -27,7 +27,7 @@ use udmabuf_uio::{Io, emulator::Faults};
 
 const USAGE: &str = "\
 usage: stream [ENGINE] [--OPTION=VALUE]...
-engines, and how many parts each holds at once; the others wait, handed over:
+engines, and how many parts each holds at once, while the others wait:
   emulated       (the default) models of a copy engine, and emulated buffers; 1
   adversary      the same under the most hostile cache that hardware can have; 1
   zdma           channels of a Zynq UltraScale+ or Versal; 1

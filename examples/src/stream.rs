@@ -8,7 +8,8 @@
 //! | [`Ringing`] | sends and receives, with rings of parts | as many as the rings have places |
 //! | [`EduLane`] | gets a part through by two transfers | one |
 //!
-//! The others wait, handed over already, for the lane that has room first.
+//! Parts beyond that wait for the lane that has room first: handed over already, but
+//! for rings, which hand over what they get.
 //!
 //! ```
 //! use udmabuf::{FromDevice, ToDevice, emulator::Emulator};
@@ -155,8 +156,8 @@ impl Summary {
 ///
 /// # Errors
 /// [`Error`]. The parts are back that no engine has. Those that one has stay with
-/// its lane: what is dropped of it stops the engine, and if that fails, they are
-/// out of use.
+/// its lane, which is of no more use: dropped, it stops the engine, and if that
+/// fails, they are out of use.
 pub fn run<L: Lane>(
     lanes: &mut [L],
     parts: &mut Vec<Part>,

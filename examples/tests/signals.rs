@@ -15,6 +15,7 @@ use udmabuf_examples::{
     axidma::{self, AxiDma, Build, Mode},
     edu::{self, Edu},
     stream::{self, EduLane, Plan, run},
+    zdma::{self, Zdma},
 };
 use udmabuf_uio::emulator::Faults;
 
@@ -27,6 +28,7 @@ fn main() {
     let _caught = signal(SignalKind::user_defined1()).expect("a handler");
     a_channel();
     a_core();
+    a_copy();
     a_stream();
 }
 
@@ -109,6 +111,21 @@ fn a_core() {
     };
     let (_, out) = outlasts(sum, is_signal, || faults.resume());
     assert_eq!(out.as_slice(), [3; 1024]);
+}
+
+fn a_copy() {
+    let (emulator, faults) = (Emulator::new().with_adversary(), Faults::default());
+    let zdma = Zdma::emulated(&emulator, &faults).expect("a channel");
+    faults.stall();
+    let mut source = emulator.buffer(1024).for_direction();
+    source.as_mut_slice().fill(5);
+    let source = source.into_device().expect("a buffer");
+    let destination = emulator.buffer(1024).for_direction().into_device().expect("a buffer");
+    let copying = zdma.copy(source, destination).expect("a copy");
+    let is_signal =
+        |error: &_| matches!(error, zdma::Error::Uio(udmabuf_uio::Error::Interrupted { .. }));
+    let (_, destination) = outlasts(copying, is_signal, || faults.resume());
+    assert_eq!(destination.as_slice(), [5; 1024]);
 }
 
 /// It is broken off, with all parts back but the one at the engine.

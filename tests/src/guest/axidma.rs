@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use udmabuf::{Buffer, CpuParts, FromDevice, ToDevice, emulator::Emulator};
 use udmabuf_examples::{
     axidma::{AxiDma, Build, Coalescing, Faults, Mode, Side},
-    stream::{Error, Plan, Ringing, Until, run},
+    stream::{Error, Part, Plan, Returning, Ringing, Until, run},
 };
 
 use super::{Pair, random::Random};
@@ -58,25 +58,18 @@ pub(crate) fn packets([source, destination]: Pair, descriptors: &str) -> Result<
     Ok(format!("{TRANSFERS} packets of {} parts, seed {seed}", sources.len()))
 }
 
-/// A stream with all its parts at the engine, until that meets an error: then every
-/// buffer can be opened again.
-pub(crate) fn streamed([source, destination]: Pair, descriptors: &str) -> Result<String> {
+/// Streams that break off, once with all parts at the engine, once with all but one
+/// waiting for it: then every buffer can be opened again.
+pub(crate) fn streamed(pair: Pair, descriptors: &str) -> Result<String> {
     let emulator = Emulator::new();
     let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, Mode::ScatterGather)?;
-    let open = |name| -> Result<Buffer> {
-        let mut buffer = Buffer::open(name)?;
-        emulator.attach(&mut buffer)?;
-        Ok(buffer)
-    };
-    let (first, second) = open(descriptors)?.split_at(PARTS * 64)?;
+    let mut memory = Buffer::open(descriptors)?;
+    emulator.attach(&mut memory)?;
+    let (first, second) = memory.split_at(PARTS * 64)?;
     core.mm2s.use_descriptors(first)?;
     core.s2mm.use_descriptors(second)?;
-
-    // Half of them keep the rings' places.
-    let sources = open(source)?.for_direction::<ToDevice>().into_chunks(PART_LEN)?;
-    let destinations = open(destination)?.for_direction::<FromDevice>().into_chunks(PART_LEN)?;
-    let mut parts: Vec<_> = sources.into_iter().zip(destinations).take(2 * PARTS).collect();
-    ensure!(parts.len() == 2 * PARTS, "{source} has only {} parts", parts.len());
+    let mut parts = stream_parts(&emulator, pair, 2 * PARTS)?;
+    // What keeps the rings' places.
     let (sources, destinations) = parts.split_off(PARTS).into_iter().unzip();
     let AxiDma { mm2s, s2mm } = core;
     let (sender, _) = mm2s.into_ring(Coalescing::EACH, sources)?;
@@ -88,15 +81,37 @@ pub(crate) fn streamed([source, destination]: Pair, descriptors: &str) -> Result
     let summary = run(&mut lanes, &mut parts, plan, |_| ())?;
     ensure!(summary.parts == TRANSFERS as u64, "{} parts", summary.parts);
     let most = summary.most_at_engines;
-
     controls.inject(Side::S2mm, Faults::DMA_DECODE);
     let Err(Error::Engine(error)) = run(&mut lanes, &mut parts, plan, |_| ()) else {
         bail!("an error went unnoticed")
     };
     ensure!(controls.undefined().is_empty(), "{:?}", controls.undefined());
     drop((lanes, parts));
-    for name in [source, destination, descriptors] {
+    Buffer::open(descriptors)?;
+
+    let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, Mode::Direct)?;
+    controls.hang(Side::S2mm);
+    let mut lanes = [Returning::new(|from| core.mm2s.send(from), |to| core.s2mm.receive(to))];
+    let mut parts = stream_parts(&emulator, pair, PARTS)?;
+    let plan = Plan { patience: Duration::from_millis(50), ..plan };
+    let stopped = run(&mut lanes, &mut parts, plan, |_| ());
+    ensure!(matches!(stopped, Err(Error::Timeout { number: 0, .. })), "{stopped:?}");
+    ensure!(parts.len() == PARTS - 1, "{} parts are back", parts.len());
+    drop((lanes, parts));
+    for name in pair {
         Buffer::open(name)?;
     }
     Ok(format!("{TRANSFERS} parts, {most} of them at the engine, seed {seed}; then {error}"))
+}
+
+fn stream_parts(emulator: &Emulator, pair: Pair, count: usize) -> Result<Vec<Part>> {
+    let [sources, destinations] = pair.map(|name| -> Result<Vec<Buffer>> {
+        let mut buffer = Buffer::open(name)?;
+        emulator.attach(&mut buffer)?;
+        Ok(buffer.into_chunks(PART_LEN)?)
+    });
+    let pairs = sources?.into_iter().zip(destinations?).take(count);
+    let parts: Vec<_> = pairs.map(|(a, b)| (a.for_direction(), b.for_direction())).collect();
+    ensure!(parts.len() == count, "only {} parts", parts.len());
+    Ok(parts)
 }
