@@ -17,33 +17,38 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use udmabuf::{Buffer, CpuOwned, Direction, OpenOptions, Uncached, emulator::Emulator};
 use udmabuf_examples::{
-    axidma::{self, AxiDma, Build, DESCRIPTOR_LEN, Mode},
+    axidma::{AxiDma, Build, Coalescing, DESCRIPTOR_LEN, Mode},
     edu::Edu,
     loopback::{self, Loopback},
-    stream::{Copying, EduLane, Lane, Part, Plan, Returning, Summary, Until, run},
+    stream::{Copying, EduLane, Lane, Part, Plan, Returning, Ringing, Summary, Until, run},
     zdma::Zdma,
 };
 use udmabuf_uio::{Io, emulator::Faults};
 
 const USAGE: &str = "\
 usage: stream [ENGINE] [--OPTION=VALUE]...
-engines:
-  emulated       (the default) models of a copy engine, and emulated buffers
-  adversary      the same under the most hostile cache that hardware can have
-  zdma           channels of a Zynq UltraScale+ or Versal
-  axidma         AXI DMA cores whose stream goes back, in either mode
-  axidma-model   models of such cores, with scatter-gather, under that cache
-  edu            QEMU's PCI device with `dma_mask=0xffffffff`
+engines, and how many parts each holds at once, while the others wait:
+  emulated       (the default) models of a copy engine, and emulated buffers; 1
+  adversary      the same under the most hostile cache that hardware can have; 1
+  zdma           channels of a Zynq UltraScale+ or Versal; 1
+  axidma         AXI DMA cores whose stream goes back; with scatter-gather all of
+                 --in-flight that it has descriptors for, or else 1
+  edu            QEMU's PCI device with `dma_mask=0xffffffff`; 1
+  zdma-model     a model of the same under that cache; the axidma-model has
+  axidma-model   scatter-gather
+  edu-model
 options:
   --maintenance  of the cache, `own` or `kernel`; own, where that is enough
   --part         bytes of a part, a multiple of the cache's line; 2048
-  --in-flight    parts that go round; 8
+  --in-flight    parts that go round; 8. An engine that holds more than one takes
+                 as many more, for the places in its rings
   --engines      how many of them at once; 1
   --name         of the UIO device; dma
   --from         the buffer that is sent; udmabuf0
   --to           the buffer that receives; udmabuf1
   --descriptors  the buffer for those of cores with scatter-gather; udmabuf2
   --delay        microseconds that an emulated engine takes beside copying; 0
+  --patience     seconds after which an engine is said to stand still; 30
   --count        parts to send; 1000
   --seconds      how long to send, instead
   --seed         of the bytes that are sent; the time";
@@ -84,7 +89,7 @@ impl Options {
             in_flight: 8,
             engines: 1,
             delay: Duration::ZERO,
-            plan: Plan { until: Until::Parts(1000), seed },
+            plan: Plan { seed, ..Plan::default() },
         };
         for argument in arguments {
             let (option, value) = argument.split_once('=').unwrap_or((&argument, ""));
@@ -101,6 +106,9 @@ impl Options {
                 "--to" => options.to = value.into(),
                 "--descriptors" => options.descriptors = value.into(),
                 "--delay" => options.delay = Duration::from_micros(number(option, value)?),
+                "--patience" => {
+                    options.plan.patience = Duration::from_secs(number(option, value)?);
+                }
                 "--count" => options.plan.until = Until::Parts(number(option, value)?),
                 "--seconds" => {
                     let time = Duration::from_secs(number(option, value)?);
@@ -139,15 +147,35 @@ fn main() -> Result<()> {
             // First: they wait for what a crashed program left running.
             let engines = engines(&options, || Zdma::open(&options.name[..]))?;
             let lanes = engines.iter().map(|zdma| Copying::new(|from, to| zdma.copy(from, to)));
-            stream(lanes.collect(), hardware_parts(&options)?, &options)
+            stream(lanes.collect(), hardware_parts(&options, options.in_flight)?, &options)
         }
         "axidma" => axidma(&options),
         "axidma-model" => axidma_model(&options),
+        "zdma-model" => {
+            let emulator = Emulator::new().with_adversary();
+            let engines = engines(&options, || Zdma::emulated(&emulator, &Faults::default()))?;
+            let lanes = engines.iter().map(|zdma| Copying::new(|from, to| zdma.copy(from, to)));
+            stream(
+                lanes.collect(),
+                emulated_parts(&emulator, &options, options.in_flight)?,
+                &options,
+            )
+        }
+        "edu-model" => {
+            let emulator = Emulator::new().with_adversary();
+            let engines = engines(&options, || Edu::emulated(&emulator))?;
+            let lanes = engines.into_iter().map(EduLane::new);
+            stream(
+                lanes.collect(),
+                emulated_parts(&emulator, &options, options.in_flight)?,
+                &options,
+            )
+        }
         "edu" => {
             // SAFETY: the choice of this engine is the user's word for it.
             let engines = engines(&options, || unsafe { Edu::open_with_32_bits() })?;
             let lanes = engines.into_iter().map(EduLane::new);
-            stream(lanes.collect(), hardware_parts(&options)?, &options)
+            stream(lanes.collect(), hardware_parts(&options, options.in_flight)?, &options)
         }
         other => bail!("no engine {other}\n{USAGE}"),
     }
@@ -155,14 +183,20 @@ fn main() -> Result<()> {
 
 fn axidma(options: &Options) -> Result<()> {
     let cores = engines(options, || AxiDma::open(&options.name))?;
-    if cores.iter().any(AxiDma::has_scatter_gather) {
-        let memory = OpenOptions::new().uncached().open(&options.descriptors)?;
-        let len = memory.len() / cores.len() / (2 * DESCRIPTOR_LEN) * (2 * DESCRIPTOR_LEN);
-        for (core, memory) in cores.iter().zip(memory.into_chunks(len)?) {
-            core.use_descriptors(memory)?;
-        }
+    if !cores.iter().all(AxiDma::has_scatter_gather) {
+        let lanes = cores.iter().map(|AxiDma { mm2s, s2mm }| {
+            Returning::new(|from| mm2s.send(from), |to| s2mm.receive(to))
+        });
+        return stream(lanes.collect(), hardware_parts(options, options.in_flight)?, options);
     }
-    stream(returning(&cores), hardware_parts(options)?, options)
+    let memory = OpenOptions::new().uncached().open(&options.descriptors)?;
+    let len = memory.len() / cores.len() / (2 * DESCRIPTOR_LEN) * (2 * DESCRIPTOR_LEN);
+    let depth = options.in_flight.min(len / (2 * DESCRIPTOR_LEN));
+    for (core, memory) in cores.iter().zip(memory.into_chunks(len)?) {
+        core.use_descriptors(memory)?;
+    }
+    let parts = hardware_parts(options, options.in_flight.saturating_add(depth * options.engines))?;
+    rings(cores, depth, parts, options)
 }
 
 fn axidma_model(options: &Options) -> Result<()> {
@@ -170,17 +204,31 @@ fn axidma_model(options: &Options) -> Result<()> {
     let cores = engines(options, || {
         AxiDma::emulated(&emulator, Build::LEAST, Mode::ScatterGather).map(|(core, _)| core)
     })?;
+    let depth = options.in_flight;
+    let parts = emulated_parts(&emulator, options, depth.saturating_mul(1 + options.engines))?;
     for core in &cores {
-        core.use_descriptors(emulator.buffer_mapped::<Uncached>(2 * DESCRIPTOR_LEN))?;
+        let memory = emulator.buffer_mapped::<Uncached>(depth * 2 * DESCRIPTOR_LEN);
+        core.use_descriptors(memory)?;
     }
-    stream(returning(&cores), emulated_parts(&emulator, options)?, options)
+    rings(cores, depth, parts, options)
 }
 
-fn returning<I: Io>(cores: &[AxiDma<I>]) -> Vec<impl Lane<Error = axidma::Error>> {
-    let cores = cores.iter();
-    cores
-        .map(|AxiDma { mm2s, s2mm }| Returning::new(|from| mm2s.send(from), |to| s2mm.receive(to)))
-        .collect()
+/// Streams through cores that hold `depth` parts each. The last parts, so many for
+/// each core, keep the places in its rings.
+fn rings<I: Io>(
+    cores: Vec<AxiDma<I>>,
+    depth: usize,
+    mut parts: Vec<Part>,
+    options: &Options,
+) -> Result<()> {
+    let mut lanes = Vec::new();
+    for AxiDma { mm2s, s2mm } in cores {
+        let (sources, sinks) = parts.split_off(parts.len() - depth).into_iter().unzip();
+        let (sender, _) = mm2s.into_ring(Coalescing::EACH, sources)?;
+        let (receiver, _) = s2mm.into_ring(Coalescing::EACH, sinks)?;
+        lanes.push(Ringing::new(sender, receiver, depth));
+    }
+    stream(lanes, parts, options)
 }
 
 fn emulated(emulator: &Emulator, options: &Options) -> Result<()> {
@@ -189,13 +237,13 @@ fn emulated(emulator: &Emulator, options: &Options) -> Result<()> {
         Ok::<_, loopback::Error>((Loopback::emulated_with(emulator, &faults)?, faults))
     })?;
     let lanes = engines.iter().map(|(engine, faults)| slow(engine, faults, options.delay));
-    stream(lanes.collect(), emulated_parts(emulator, options)?, options)
+    stream(lanes.collect(), emulated_parts(emulator, options, options.in_flight)?, options)
 }
 
-fn emulated_parts(emulator: &Emulator, options: &Options) -> Result<Vec<Part>> {
-    let len = options.part.saturating_mul(options.in_flight);
+fn emulated_parts(emulator: &Emulator, options: &Options, count: usize) -> Result<Vec<Part>> {
+    let len = options.part.saturating_mul(count);
     ensure!(len <= LARGEST, "{len} bytes of parts are too many to be emulated");
-    parts(emulator.buffer(len), emulator.buffer(len), options)
+    parts(emulator.buffer(len), emulator.buffer(len), options.part, count)
 }
 
 /// An engine that sleeps before it copies, and leaves the CPU to others meanwhile,
@@ -229,27 +277,28 @@ fn engines<T, E: Send + Sync + std::error::Error + 'static>(
     (0..options.engines).map(opened).collect()
 }
 
-fn hardware_parts(options: &Options) -> Result<Vec<Part>> {
-    parts(options.open.open(&options.from)?, options.open.open(&options.to)?, options)
+fn hardware_parts(options: &Options, count: usize) -> Result<Vec<Part>> {
+    let Options { open, from, to, part, .. } = options;
+    parts(open.open(from)?, open.open(to)?, *part, count)
 }
 
-/// The parts that go round, from the start of both buffers.
-fn parts(source: Buffer, destination: Buffer, options: &Options) -> Result<Vec<Part>> {
-    let sources = chunks(source.for_direction(), options)?;
-    let destinations = chunks(destination.for_direction(), options)?;
+/// So many parts of `len` bytes, from the start of both buffers.
+fn parts(source: Buffer, destination: Buffer, len: usize, count: usize) -> Result<Vec<Part>> {
+    let sources = chunks(source.for_direction(), len, count)?;
+    let destinations = chunks(destination.for_direction(), len, count)?;
     Ok(sources.into_iter().zip(destinations).collect())
 }
 
 fn chunks<D: Direction>(
     buffer: Buffer<CpuOwned, D>,
-    options: &Options,
+    len: usize,
+    count: usize,
 ) -> Result<Vec<Buffer<CpuOwned, D>>> {
-    let (len, name) = (buffer.len(), buffer.name().to_owned());
-    let Options { part, in_flight, .. } = *options;
-    let mut chunks = buffer.into_chunks(part)?;
-    chunks.truncate(in_flight);
-    let fits = chunks.len() == in_flight && chunks.iter().all(|chunk| chunk.len() == part);
-    ensure!(fits, "{name} has {len} bytes: not {in_flight} parts of {part}");
+    let (size, name) = (buffer.len(), buffer.name().to_owned());
+    let mut chunks = buffer.into_chunks(len)?;
+    chunks.truncate(count);
+    let fits = chunks.len() == count && chunks.iter().all(|chunk| chunk.len() == len);
+    ensure!(fits, "{name} has {size} bytes: not {count} parts of {len}");
     Ok(chunks)
 }
 
@@ -259,7 +308,7 @@ fn stream<L: Lane<Error: Send + Sync>>(
     options: &Options,
 ) -> Result<()> {
     let mut one = parts.split_off(parts.len() - 1);
-    let first = Plan { until: Until::Parts(ALONE), seed: !options.plan.seed };
+    let first = Plan { until: Until::Parts(ALONE), seed: !options.plan.seed, ..options.plan };
     let alone = run(&mut lanes[..1], &mut one, first, |_| ())?;
     parts.append(&mut one);
     show("one after the other", &alone);
@@ -274,7 +323,9 @@ fn stream<L: Lane<Error: Send + Sync>>(
     if stderr().is_terminal() {
         eprintln!();
     }
-    show(&format!("{} in flight", together.most_in_flight), &together);
+    let Summary { most_in_flight, most_at_engines, .. } = together;
+    let title = format!("{most_in_flight} in flight, {most_at_engines} of them at engines");
+    show(&title, &together);
     overlap(&alone, &together);
     println!("from handover to return:");
     print!("{}", together.latencies);

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use model::Model;
 use udmabuf::{
     Buffer, Busy, DeviceOwned, Engine, FromDevice, Progress, Slot, Started, ToDevice,
     emulator::{Bus, Emulator},
@@ -42,7 +43,7 @@ const MAX_SIZE: usize = i32::MAX as usize;
 /// Vitis HLS gives `m_axi` interfaces 64 bits of address.
 const ADDR_BITS: u32 = 64;
 /// Longer than the longest addition takes.
-const DRAIN: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What goes wrong.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,8 @@ pub struct Adder<I> {
     /// The emulated bus that the core masters; none for hardware.
     bus: Option<Bus>,
     interrupts: u64,
+    /// How long stopping waits for the core to end by itself.
+    patience: Duration,
 }
 
 impl Accelerator {
@@ -101,9 +104,7 @@ impl Accelerator {
         // only by `Adder::program`, with the addresses of a transfer's buffers.
         let registers = unsafe { uio.registers(0)? };
         let interrupt = uio.into_interrupt()?;
-        let deadline = Instant::now() + DRAIN;
-        let core = Core::new(registers, Vadd::CONTROL, interrupt, deadline)?;
-        Ok(Self(Slot::new(Adder { core, bus: None, interrupts: 0 })))
+        Ok(Self::new(Core::new(registers, Vadd::CONTROL, interrupt, PATIENCE)?, None))
     }
 }
 
@@ -115,14 +116,16 @@ impl Accelerator<Emulated> {
     /// [`Error::Uio`]
     pub fn emulated(emulator: &Emulator, faults: &Faults) -> Result<Self, Error> {
         let bus = emulator.bus();
-        let (registers, interrupt) = emulate_with(model::Model::new(bus.clone()), faults)?;
-        let deadline = Instant::now() + DRAIN;
-        let core = Core::new(registers, Vadd::CONTROL, interrupt, deadline)?;
-        Ok(Self(Slot::new(Adder { core, bus: Some(bus), interrupts: 0 })))
+        let (registers, interrupt) = emulate_with(Model::new(bus.clone()), faults)?;
+        Ok(Self::new(Core::new(registers, Vadd::CONTROL, interrupt, PATIENCE)?, Some(bus)))
     }
 }
 
 impl<I: Io> Accelerator<I> {
+    fn new(core: Core<Vadd, I>, bus: Option<Bus>) -> Self {
+        Self(Slot::new(Adder { core, bus, interrupts: 0, patience: PATIENCE }))
+    }
+
     /// Adds two vectors of `u32`, element by element, into the start of `out`.
     ///
     /// # Errors
@@ -130,6 +133,15 @@ impl<I: Io> Accelerator<I> {
     /// [`Error::Buffer`]. The buffers are in the error.
     pub fn add(&self, a: Summand, b: Summand, out: Sum) -> Started<Adder<I>, Vectors> {
         self.0.start(((a, b), out), Adder::program)
+    }
+
+    /// How long stopping an addition waits for the core to end it: 30 seconds, if
+    /// not said otherwise. After that the buffers are out of use.
+    ///
+    /// # Errors
+    /// [`Busy`]
+    pub fn set_patience(&self, patience: Duration) -> Result<(), Busy> {
+        self.0.with(|adder| adder.patience = patience)
     }
 
     /// How many interrupts the core has raised.
@@ -186,7 +198,7 @@ unsafe impl<I: Io> Engine for Adder<I> {
 
     /// The core cannot be broken off; it ends by itself.
     fn stop(&mut self) -> Result<(), Error> {
-        self.core.stop(Instant::now() + DRAIN)?;
+        self.core.stop(self.patience)?;
         self.core.acknowledge();
         Ok(())
     }

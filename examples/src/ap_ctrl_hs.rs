@@ -6,7 +6,11 @@
 //! that the generated `x<core>_hw.h` tells. [`accelerator`](crate::accelerator)
 //! is a driver that uses this module, and tells how it was written.
 
-use std::{task::Waker, thread, time::Instant};
+use std::{
+    task::Waker,
+    thread,
+    time::{Duration, Instant},
+};
 
 use udmabuf::DmaAddr;
 use udmabuf_uio::{Block, Inner, Interrupt, Io, Mmio, Registers, bits, block};
@@ -84,15 +88,15 @@ impl<K: Block, I: Io> Core<K, I> {
     /// have left running, and has it interrupt when it is done.
     ///
     /// # Errors
-    /// [`NotIdle`] at the deadline.
+    /// [`NotIdle`] when that takes longer than `patience`.
     pub fn new(
         registers: Registers<K, I>,
         control: Inner<K, ApCtrlHs>,
         interrupt: Interrupt,
-        deadline: Instant,
+        patience: Duration,
     ) -> Result<Self, NotIdle> {
         let mut core = Self { registers, control, interrupt, done: false };
-        core.stop(deadline)?;
+        core.stop(patience)?;
         core.done = false;
         core.acknowledge();
         core.registers
@@ -192,8 +196,9 @@ impl<K: Block, I: Io> Core<K, I> {
     /// Lets the core finish what it has begun, and no more.
     ///
     /// # Errors
-    /// [`NotIdle`] at the deadline, or if no core answers.
-    pub fn stop(&mut self, deadline: Instant) -> Result<(), NotIdle> {
+    /// [`NotIdle`] when that takes longer than `patience`, or if no core answers.
+    pub fn stop(&mut self, patience: Duration) -> Result<(), NotIdle> {
+        let start = Instant::now();
         let control = self.control.register(ApCtrlHs::CONTROL);
         if self.state().is_some_and(|state| state.get(Control::AUTO_RESTART)) {
             self.registers.write(control, Control(0));
@@ -203,7 +208,7 @@ impl<K: Block, I: Io> Core<K, I> {
             if state.get(Control::IDLE) && !state.get(Control::START) {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if start.elapsed() >= patience {
                 return Err(NotIdle);
             }
             thread::yield_now();

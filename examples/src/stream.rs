@@ -1,9 +1,15 @@
 //! A stream: parts that the CPU fills, an engine copies and the CPU compares,
-//! many of them at the device at once, so that the CPU works while the engine does.
+//! many of them in flight at once, so that the CPU works while the engine does.
 //!
-//! Over any driver that copies from one buffer into another ([`Copying`]), that
-//! sends and receives ([`Returning`]), or that gets a part through by one transfer
-//! after the other, as [`EduLane`] does.
+//! | lane | over a driver that | parts at the engine |
+//! |---|---|---|
+//! | [`Copying`] | copies from one buffer into another | one |
+//! | [`Returning`] | sends and receives | one |
+//! | [`Ringing`] | sends and receives, with rings of parts | as many as the rings have places |
+//! | [`EduLane`] | gets a part through by two transfers | one |
+//!
+//! Parts beyond that wait for the lane that has room first: handed over already, but
+//! for rings, which hand over what they get.
 //!
 //! ```
 //! use udmabuf::{FromDevice, ToDevice, emulator::Emulator};
@@ -17,7 +23,7 @@
 //! let destinations = emulator.buffer(8192).for_direction::<FromDevice>().into_chunks(1024)?;
 //! let mut parts = sources.into_iter().zip(destinations).collect();
 //!
-//! let plan = Plan { until: Until::Parts(100), seed: 1 };
+//! let plan = Plan { until: Until::Parts(100), seed: 1, ..Plan::default() };
 //! let summary = run(&mut lanes, &mut parts, plan, |_| ())?;
 //! assert_eq!((summary.parts, summary.bytes), (100, 100 * 1024));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -27,6 +33,8 @@ mod in_flight;
 mod lane;
 mod latency;
 mod pattern;
+mod ringing;
+mod waiting;
 
 use std::{
     error::Error as StdError,
@@ -34,12 +42,14 @@ use std::{
 };
 
 use in_flight::InFlight;
-pub use lane::{Copying, EduLane, Handed, Lane, Part, Returning};
+pub use lane::{Copying, EduLane, Lane, Part, Returning};
 pub use latency::Latencies;
+pub use ringing::Ringing;
 use rustix::time::{ClockId, clock_gettime};
-use udmabuf::{CpuParts as _, StartError};
+use udmabuf::{RingError, StartError};
+pub use waiting::{Handed, Waiting};
 
-/// What breaks a stream off. Parts that were in flight are gone with it.
+/// What breaks a stream off.
 #[derive(Debug, thiserror::Error)]
 pub enum Error<E: StdError + 'static> {
     /// A part cannot be handed over, or taken back.
@@ -51,11 +61,16 @@ pub enum Error<E: StdError + 'static> {
     /// The engine gave up.
     #[error("the engine gave up: {0}")]
     Engine(E),
+    /// A ring does not go on.
+    #[error(transparent)]
+    Ring(RingError<E>),
     /// The engine takes too long.
-    #[error("part {number} is not done after {0:?}: the engine stands still", TIMEOUT)]
+    #[error("part {number} is not done after {patience:?}: the engine stands still")]
     Timeout {
         /// Which part, counted from 0.
         number: u64,
+        /// Of the [`Plan`].
+        patience: Duration,
     },
     /// What came out is not what went in.
     #[error("byte {offset} of part {number} is wrong; seed {seed}")]
@@ -68,9 +83,6 @@ pub enum Error<E: StdError + 'static> {
         seed: u64,
     },
 }
-
-/// Longer than any engine takes for a part.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a stream goes on.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +100,16 @@ pub struct Plan {
     pub until: Until,
     /// What the bytes are made of; those of each part differ.
     pub seed: u64,
+    /// How long the oldest part is waited for before the engine is said to stand
+    /// still.
+    pub patience: Duration,
+}
+
+impl Default for Plan {
+    /// A thousand parts, and longer than any engine takes for one.
+    fn default() -> Self {
+        Self { until: Until::Parts(1000), seed: 0, patience: Duration::from_secs(30) }
+    }
 }
 
 /// How a stream went, and where the time was.
@@ -97,8 +119,10 @@ pub struct Summary {
     pub parts: u64,
     /// Bytes in them.
     pub bytes: u64,
-    /// The most parts that were at the device at once.
+    /// The most parts that were in flight at once: at an engine, or waiting for one.
     pub most_in_flight: usize,
+    /// The most parts that engines had at once.
+    pub most_at_engines: usize,
     /// All of it: the sum of the four below.
     pub elapsed: Duration,
     /// The CPU filled parts.
@@ -109,7 +133,7 @@ pub struct Summary {
     pub handing: Duration,
     /// The CPU had nothing to do.
     pub idle: Duration,
-    /// From the handover of a part until it was the CPU's again.
+    /// From when a part was ready for an engine until it was the CPU's again.
     pub latencies: Latencies,
 }
 
@@ -131,14 +155,27 @@ impl Summary {
 /// all parts are back. `progress` is called after each part.
 ///
 /// # Errors
-/// [`Error`]
+/// [`Error`]. The parts are back that no engine has. Those that one has stay with
+/// its lane, which is of no more use: dropped, it stops the engine, and if that
+/// fails, they are out of use.
 pub fn run<L: Lane>(
     lanes: &mut [L],
     parts: &mut Vec<Part>,
     plan: Plan,
+    progress: impl FnMut(&Summary),
+) -> Result<Summary, Error<L::Error>> {
+    let mut flight = InFlight::new(lanes, plan.patience);
+    let result = pump(&mut flight, parts, plan, progress);
+    parts.extend(flight.call_back());
+    result
+}
+
+fn pump<L: Lane>(
+    flight: &mut InFlight<'_, L>,
+    parts: &mut Vec<Part>,
+    plan: Plan,
     mut progress: impl FnMut(&Summary),
 ) -> Result<Summary, Error<L::Error>> {
-    let mut flight = InFlight::new(lanes);
     let mut summary = Summary::default();
     let mut number = 0;
     let start = Instant::now();
@@ -157,17 +194,24 @@ pub fn run<L: Lane>(
         if let Some((mut source, destination)) = next {
             pattern::fill(&mut source, plan.seed, number)?;
             summary.filling += lap();
-            let part = (source, destination).into_device().map_err(|refused| refused.error)?;
-            flight.push(number, part);
+            match L::Waiting::prepare((source, destination)) {
+                Ok(part) => flight.push(number, part),
+                Err(refused) => {
+                    parts.push(refused.value);
+                    return Err(refused.error.into());
+                }
+            }
             summary.most_in_flight = summary.most_in_flight.max(flight.len());
             number += 1;
         } else if let Some((number, latency, part)) = flight.pop() {
             summary.handing += lap();
-            if let Some(offset) = pattern::first_wrong(&part.1, plan.seed, number)? {
+            let wrong = pattern::first_wrong(&part.1, plan.seed, number);
+            let len = part.1.len();
+            parts.push(part);
+            if let Some(offset) = wrong? {
                 return Err(Error::Wrong { number, offset, seed: plan.seed });
             }
-            summary.bytes += part.1.len() as u64;
-            parts.push(part);
+            summary.bytes += len as u64;
             summary.parts += 1;
             summary.latencies.add(latency);
             summary.comparing += lap();
@@ -186,6 +230,7 @@ pub fn run<L: Lane>(
             return Ok(summary);
         }
         flight.keep_going()?;
+        summary.most_at_engines = summary.most_at_engines.max(flight.at_engines());
         summary.handing += lap();
     }
 }

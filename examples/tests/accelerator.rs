@@ -90,9 +90,61 @@ fn a_core_that_hangs_times_out_and_one_that_ends_is_stopped() {
     assert!(vadd.interrupts().is_ok());
 }
 
+/// It cannot be broken off: its buffers are out of use, as it may still write there.
+#[test]
+fn a_core_that_never_ends_keeps_its_buffers() {
+    for is_dropped in [false, true] {
+        let (emulator, faults) = (Emulator::new().with_adversary(), Faults::default());
+        let vadd = Accelerator::emulated(&emulator, &faults).unwrap();
+        vadd.set_patience(SHORT).unwrap();
+        faults.stall();
+        let ((a, b), out) = vectors(&emulator, [4000; 3]);
+        let (a, b, out) =
+            (a.into_device().unwrap(), b.into_device().unwrap(), out.into_device().unwrap());
+        let addr = out.dma_addr().to_u64();
+        let sum = vadd.add(a, b, out).unwrap();
+        if is_dropped {
+            drop(sum);
+        } else {
+            let stopped = sum.stop();
+            let Err(WaitError::Unknown { error, transfer }) = stopped else {
+                panic!("{stopped:?}")
+            };
+            assert!(matches!(error, Error::NotIdle(_)), "{error}");
+            assert!(vadd.set_patience(LONG).is_err(), "the engine is with its buffers");
+            drop(transfer);
+        }
+        emulator.bus().write(addr, &[1; 4000]).unwrap(); // still the device's
+        let refused = add(&vadd, vectors(&emulator, [64; 3])).unwrap_err();
+        assert!(matches!(refused.error, StartError::Busy(_)), "{refused}");
+        assert_eq!(emulator.violations(), []);
+    }
+}
+
+#[test]
+fn a_storm_of_interrupts_changes_no_sum_and_ends_no_wait() {
+    let (emulator, faults) = (Emulator::new().with_adversary(), Faults::default());
+    let vadd = Accelerator::emulated(&emulator, &faults).unwrap();
+    faults.hold_interrupt();
+    let mut vectors = vectors(&emulator, [4000; 3]);
+    for _ in 0..20 {
+        vectors = add(&vadd, vectors).unwrap().wait(LONG).unwrap();
+        check(&vectors);
+    }
+    faults.stall();
+    let (sum, start) = (add(&vadd, vectors).unwrap(), Instant::now());
+    let result = sum.wait(SHORT);
+    let Err(WaitError::Timeout { transfer, .. }) = result else { panic!("{result:?}") };
+    assert!(start.elapsed() >= SHORT);
+    faults.resume();
+    check(&transfer.wait(LONG).unwrap());
+    assert!(vadd.interrupts().unwrap() > 21, "that was no storm");
+    assert_eq!(emulator.violations(), []);
+}
+
 #[test]
 fn a_lost_interrupt_delays_a_sum_but_loses_nothing() {
-    let (emulator, faults) = (Emulator::new(), Faults::default());
+    let (emulator, faults) = (Emulator::new().with_adversary(), Faults::default());
     let vadd = Accelerator::emulated(&emulator, &faults).unwrap();
     faults.stall();
     faults.lose_interrupts(1);
@@ -195,7 +247,7 @@ impl Device for Model {
 
 fn core(model: Model, patience: Duration) -> Result<Core<Bare, Emulated>, NotIdle> {
     let (registers, interrupt) = emulate(model).unwrap();
-    Core::new(registers, Bare::CONTROL, interrupt, Instant::now() + patience)
+    Core::new(registers, Bare::CONTROL, interrupt, patience)
 }
 
 #[test]
@@ -233,7 +285,7 @@ fn a_repeating_core_runs_until_it_is_stopped() {
         assert!(core.is_done());
         core.acknowledge();
     }
-    core.stop(Instant::now() + LONG).unwrap();
+    core.stop(LONG).unwrap();
     assert!(core.is_idle());
     core.acknowledge();
     assert_eq!(core.wait(Instant::now() + SHORT).unwrap(), 0);
@@ -272,7 +324,7 @@ fn the_bits_are_those_of_the_manual() {
 /// What is read of a device that is gone is all ones: "done" among them.
 #[test]
 fn an_unplugged_core_is_not_done() {
-    let (emulator, faults) = (Emulator::new(), Faults::default());
+    let (emulator, faults) = (Emulator::new().with_adversary(), Faults::default());
     let vadd = Accelerator::emulated(&emulator, &faults).unwrap();
     faults.stall();
     let sum = add(&vadd, vectors(&emulator, [64; 3])).unwrap();

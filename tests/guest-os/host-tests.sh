@@ -43,8 +43,11 @@ host_tests() {
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
     step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200
-    step 'stream axidma-model' cargo run --quiet --locked --example stream -- axidma-model --engines=2 --count=200
+    for model in axidma zdma edu; do
+        step "stream $model-model" cargo run --quiet --locked --example stream -- "$model-model" --engines=2 --count=200
+    done
     step axidma cargo run --quiet --locked --example axidma
+    step accelerator cargo run --quiet --locked --example accelerator
     cargo_tests 'cargo test' --workspace
     address_sanitizer_tests
     fuzz_targets 5

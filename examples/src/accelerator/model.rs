@@ -13,22 +13,28 @@ const CONTROL: usize = Vadd::CONTROL.register(ApCtrlHs::CONTROL).offset();
 const GLOBAL_ENABLE: usize = Vadd::CONTROL.register(ApCtrlHs::GLOBAL_ENABLE).offset();
 const ENABLE: usize = Vadd::CONTROL.register(ApCtrlHs::ENABLE).offset();
 const STATUS: usize = Vadd::CONTROL.register(ApCtrlHs::STATUS).offset();
+const ARGUMENTS: usize = 0x10;
 const SIZE: usize = Vadd::SIZE.offset();
 
-pub(super) struct Model {
+/// A model of the core, which can be driven as it is, or
+/// [emulated](udmabuf_uio::emulator::emulate).
+#[derive(Debug)]
+pub struct Model {
     bus: Bus,
     control: Control,
     global_enable: bool,
     enable: u32,
     status: u32,
-    /// The arguments, word by word from 0x10.
+    /// Word by word from `ARGUMENTS`.
     arguments: [u32; 11],
     /// Elements added so far, while the core is running.
     added: Option<u64>,
 }
 
 impl Model {
-    pub(super) fn new(bus: Bus) -> Self {
+    /// A core that masters `bus`.
+    #[must_use]
+    pub fn new(bus: Bus) -> Self {
         Self {
             bus,
             control: Control(0).with(Control::IDLE, true),
@@ -41,7 +47,8 @@ impl Model {
     }
 
     fn argument(&self, offset: usize) -> u64 {
-        self.arguments[(offset - 0x10) / 4].into()
+        let number = offset.checked_sub(ARGUMENTS).map(|offset| offset / 4);
+        number.and_then(|number| self.arguments.get(number)).copied().unwrap_or(0).into()
     }
 
     fn pointer(&self, argument: udmabuf_uio::Inner<Vadd, Pointer>) -> u64 {
@@ -113,7 +120,12 @@ impl Device for Model {
             GLOBAL_ENABLE => self.global_enable = value & 1 != 0,
             ENABLE => self.enable = value & 3,
             STATUS => self.status ^= value & 3,
-            _ => self.arguments[(offset - 0x10) / 4] = value,
+            _ => {
+                let number = offset.checked_sub(ARGUMENTS).map(|offset| offset / 4);
+                if let Some(word) = number.and_then(|number| self.arguments.get_mut(number)) {
+                    *word = value;
+                }
+            }
         }
     }
 

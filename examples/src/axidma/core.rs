@@ -158,6 +158,7 @@ impl<I: Io> Core<I> {
                 Flight::Direct { length } if seen.get(Status::COMPLETE) => {
                     self.received(side, length).map(|moved| {
                         lane.moved.push(moved);
+                        lane.asked = Some(length.into());
                         true
                     })
                 }
@@ -209,6 +210,17 @@ impl<I: Io> Core<I> {
             Ok(len) if received <= length => Ok(super::Moved { len, ends: true }),
             _ => Err(Error::Received { side, received, len: length }),
         }
+    }
+
+    /// The channel, with what its transfer has moved up to now.
+    pub(super) fn up_to_now<T>(&self, side: Side, look: impl FnOnce(&Lane) -> T) -> T {
+        let mut state = self.lock();
+        let lane = state.lane(side);
+        if matches!(lane.flight, Flight::Chain { .. }) {
+            // What makes no sense is not counted; waiting says so.
+            let _ = lane.collect(side);
+        }
+        look(lane)
     }
 
     /// How far a channel is that goes round.

@@ -55,6 +55,8 @@ pub(super) struct Lane {
     /// The descriptor that the next part gets.
     pub(super) next: usize,
     pub(super) moved: Vec<Moved>,
+    /// Bytes of the last transfer; none for a ring, or what repeats.
+    pub(super) asked: Option<u64>,
     /// Why the channel is being halted.
     pub(super) broken: Option<Error>,
 }
@@ -63,6 +65,18 @@ impl Lane {
     /// Whether the core may access memory for it.
     pub(super) fn is_running(&self) -> bool {
         !matches!(self.flight, Flight::Idle | Flight::Reset | Flight::Stream { count: 0, .. })
+    }
+
+    /// A transfer of so many bytes begins, or something without an end.
+    pub(super) fn begin(&mut self, flight: Flight, asked: Option<u64>) {
+        self.moved.clear();
+        (self.flight, self.asked) = (flight, asked);
+    }
+
+    /// How many bytes of the last transfer are not known to have moved.
+    pub(super) fn residue(&self) -> Option<u64> {
+        let moved = self.moved.iter().map(|part| part.len as u64).sum();
+        self.asked.map(|asked| asked.saturating_sub(moved))
     }
 
     /// The ring of descriptors, of which there must be `parts`.

@@ -13,7 +13,7 @@ use super::{
     channel::{Channel, Queue},
     core::Core,
     descriptors::{Descriptors, Returned},
-    lane::Flight,
+    lane::{Flight, Lane},
     start::Piece,
 };
 
@@ -138,12 +138,50 @@ impl<I: Io, D: Way> Port<I, D> {
         self.core.laps(D::SIDE)
     }
 
-    /// What moved in the last transfer, part by part, as far as it came; of a ring
-    /// or what repeats, the last part. (In direct register mode nothing is known
-    /// of a transfer that was stopped.)
+    /// What has moved in the last transfer up to now, part by part; of a ring or
+    /// what repeats, the last part. (In direct register mode nothing is known
+    /// before the transfer is complete.)
     #[must_use]
     pub fn moved(&self) -> Vec<Moved> {
-        self.core.lock().lane(D::SIDE).moved.clone()
+        self.core.up_to_now(D::SIDE, |lane| lane.moved.clone())
+    }
+
+    /// The residue of the last transfer, in bytes: what of its parts has not
+    /// [moved](Self::moved) up to now, or had not when it was stopped or failed.
+    ///
+    /// A part that the core had begun counts whole, as it says what moved only when
+    /// it is through with one; so does one with an error. What it says is believed
+    /// only as far as the part is long.
+    ///
+    /// `None` if it is not known: of a ring and what repeats, which have no end, and
+    /// in direct register mode before a transfer is complete. There the core tells
+    /// the length in its register when it is done (PG021, `S2MM_LENGTH`), and of a
+    /// transfer that was stopped or failed nothing.
+    ///
+    /// ```
+    /// # use std::{thread, time::Duration};
+    /// # use udmabuf::{FromDevice, ToDevice, Uncached, emulator::Emulator};
+    /// # use udmabuf_examples::axidma::{AxiDma, Build, Mode};
+    /// # let emulator = Emulator::new();
+    /// # let (AxiDma { mm2s, s2mm }, _) = AxiDma::emulated(&emulator, Build::LEAST, Mode::ScatterGather)?;
+    /// # mm2s.use_descriptors(emulator.buffer_mapped::<Uncached>(64))?;
+    /// # s2mm.use_descriptors(emulator.buffer_mapped::<Uncached>(8 * 64))?;
+    /// let frame = emulator.buffer(8192).for_direction::<FromDevice>();
+    /// let parts: Result<Vec<_>, _> =
+    ///     frame.into_chunks(1024)?.into_iter().map(|part| part.into_device()).collect();
+    /// let receiving = s2mm.receive_parts(parts?)?;
+    /// # let packet = emulator.buffer(1024).for_direction::<ToDevice>().into_device()?;
+    /// # mm2s.send(packet)?.wait(Duration::from_secs(1))?;
+    /// # while s2mm.residue() == Some(8192) { thread::yield_now() }
+    /// // There comes one packet, of 1024 bytes, and no more:
+    /// let parts = receiving.stop()?;
+    /// assert_eq!(s2mm.residue(), Some(7 * 1024));
+    /// # drop(parts);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn residue(&self) -> Option<u64> {
+        self.core.up_to_now(D::SIDE, Lane::residue)
     }
 
     /// How many interrupts the core has raised, for both channels.
@@ -246,7 +284,8 @@ impl<I: Io> Port<I, ToDevice> {
 
 impl<I: Io> Port<I, FromDevice> {
     /// Receives one packet, or with scatter-gather as much of it as there is room
-    /// for. [`moved`](Self::moved) says how much that was.
+    /// for. [`moved`](Self::moved) says how much that was, [`residue`](Self::residue)
+    /// how much room is left.
     ///
     /// # Errors
     /// [`udmabuf::Busy`] while the channel is; [`Error`]. The buffer is in the

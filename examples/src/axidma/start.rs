@@ -55,9 +55,9 @@ impl<I: Io> Core<I> {
         let tail = ring.address(last)?;
         self.go(state, side, halted, tail, control(coalescing))?;
         let lane = state.lane(side);
-        lane.moved.clear();
         lane.next = next;
-        lane.flight = Flight::Chain { first, count: pieces.len(), done: 0 };
+        let asked = pieces.iter().map(|piece| piece.addr.len()).sum();
+        lane.begin(Flight::Chain { first, count: pieces.len(), done: 0 }, Some(asked));
         Ok(())
     }
 
@@ -85,10 +85,8 @@ impl<I: Io> Core<I> {
         }
         let control = control(Coalescing::EACH).with(Control::CYCLIC, true);
         self.go(state, side, true, NO_TAIL, control)?;
-        let lane = state.lane(side);
-        lane.moved.clear();
         let laps = Laps { parts: 0, at: 0, overrun: false };
-        lane.flight = Flight::Cyclic { count, laps, is_lost: false };
+        state.lane(side).begin(Flight::Cyclic { count, laps, is_lost: false }, None);
         Ok(())
     }
 
@@ -125,7 +123,7 @@ impl<I: Io> Core<I> {
         self.go(state, side, halted, tail, control(coalescing))?;
         let lane = state.lane(side);
         lane.next = next;
-        lane.flight = Flight::Stream { oldest, count: count + 1 };
+        (lane.flight, lane.asked) = (Flight::Stream { oldest, count: count + 1 }, None);
         Ok(())
     }
 
@@ -140,9 +138,8 @@ impl<I: Io> Core<I> {
         if self.build.is_wide() {
             self.registers.write(channel.register(ChannelRegs::ADDRESS_MSB), high);
         }
-        let lane = state.lane(side);
-        lane.moved.clear();
-        lane.flight = Flight::Direct { length };
+        // Only the end of the transfer tells how much it was.
+        state.lane(side).begin(Flight::Direct { length }, None);
         self.registers.doorbell(channel.register(ChannelRegs::LENGTH), length);
         Ok(())
     }

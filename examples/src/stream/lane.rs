@@ -6,37 +6,45 @@ use std::{
 };
 
 use udmabuf::{
-    Buffer, CpuOwned, DeviceOwned, Engine, FromDevice, Handoff, Parts, Started, ToDevice, Transfer,
-    WaitError,
+    Buffer, CpuOwned, Engine, FromDevice, Handoff, Parts, Started, ToDevice, Transfer, WaitError,
 };
+use udmabuf_uio::{Io, Mmio};
 
-use super::Error;
+use super::{
+    Error, Waiting,
+    waiting::{Destination, Handed, Source},
+};
 use crate::edu::{self, Dma, Edu};
 
-type Source = Buffer<DeviceOwned, ToDevice>;
-type Destination = Buffer<DeviceOwned, FromDevice>;
 /// What is sent, and where it shall arrive: the CPU's.
 pub type Part = (Buffer<CpuOwned, ToDevice>, Buffer<CpuOwned, FromDevice>);
 /// The same, the device's.
-pub type Handed = (Source, Destination);
+type Pair = (Source, Destination);
 
 /// Whoever waits for one of two transfers looks so often whether the other has
 /// failed, for which the first would wait for ever.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
-/// An engine, with at most one part at a time.
+/// An engine, which works through its parts in order.
 pub trait Lane {
     /// What goes wrong on the engine.
     type Error: StdError + 'static;
+    /// How parts wait for it: [`Handed`] over, or as they are.
+    type Waiting: Waiting;
 
-    /// Starts the engine, which is idle, on a part.
+    /// How many parts the engine holds at once.
+    fn depth(&self) -> usize {
+        1
+    }
+
+    /// Gives the engine a part, for which it has room.
     ///
     /// # Errors
     /// [`Error`]
-    fn start(&mut self, part: Handed) -> Result<(), Error<Self::Error>>;
+    fn start(&mut self, part: Self::Waiting) -> Result<(), Error<Self::Error>>;
 
-    /// The part, once it is through; `None` if it is not at the deadline, or now
-    /// if there is none.
+    /// The oldest part, once it is through; `None` if it is not at the deadline,
+    /// or now if there is none.
     ///
     /// # Errors
     /// [`Error`]
@@ -47,20 +55,22 @@ pub trait Lane {
 #[derive(Debug)]
 pub struct Copying<E: Engine, C> {
     copy: C,
-    transfer: Option<Transfer<E, Handed>>,
+    transfer: Option<Transfer<E, Pair>>,
 }
 
-impl<E: Engine, C: FnMut(Source, Destination) -> Started<E, Handed>> Copying<E, C> {
+impl<E: Engine, C: FnMut(Source, Destination) -> Started<E, Pair>> Copying<E, C> {
     /// By the driver's function.
     pub fn new(copy: C) -> Self {
         Self { copy, transfer: None }
     }
 }
 
-impl<E: Engine, C: FnMut(Source, Destination) -> Started<E, Handed>> Lane for Copying<E, C> {
+impl<E: Engine, C: FnMut(Source, Destination) -> Started<E, Pair>> Lane for Copying<E, C> {
     type Error = E::Error;
+    type Waiting = Handed<Pair>;
 
-    fn start(&mut self, (source, destination): Handed) -> Result<(), Error<E::Error>> {
+    fn start(&mut self, part: Handed<Pair>) -> Result<(), Error<E::Error>> {
+        let (source, destination) = part.give();
         self.transfer = Some((self.copy)(source, destination).map_err(refusal)?);
         Ok(())
     }
@@ -111,11 +121,13 @@ where
     R: FnMut(Destination) -> Started<E, Destination>,
 {
     type Error = E::Error;
+    type Waiting = Handed<Pair>;
 
-    fn start(&mut self, (source, destination): Handed) -> Result<(), Error<E::Error>> {
+    fn start(&mut self, part: Handed<Pair>) -> Result<(), Error<E::Error>> {
+        let (source, destination) = part.split();
         // Who sends first may find that nobody takes it.
-        let receiving = (self.receive)(destination).map_err(refusal)?;
-        let sending = (self.send)(source).map_err(refusal)?;
+        let receiving = (self.receive)(destination.give()).map_err(refusal)?;
+        let sending = (self.send)(source.give()).map_err(refusal)?;
         self.flight = Some((Leg::Running(sending), Leg::Running(receiving)));
         Ok(())
     }
@@ -152,28 +164,31 @@ impl<E: Engine, P: Parts> Leg<E, P> {
 
 /// QEMU's edu: into its memory, and from there out again.
 #[derive(Debug)]
-pub struct EduLane {
-    edu: Edu,
-    leg: Option<EduLeg>,
+pub struct EduLane<I: Io + Send = Mmio> {
+    edu: Edu<I>,
+    leg: Option<EduLeg<I>>,
 }
 
 #[derive(Debug)]
-enum EduLeg {
-    In(Transfer<Dma, Source>, Destination),
-    Out(Buffer<CpuOwned, ToDevice>, Transfer<Dma, Destination>),
+enum EduLeg<I: Io> {
+    In(Transfer<Dma<I>, Source>, Handed<Destination>),
+    Out(Buffer<CpuOwned, ToDevice>, Transfer<Dma<I>, Destination>),
 }
 
-impl EduLane {
+impl<I: Io + Send> EduLane<I> {
     /// Parts are at most [`MEMORY_LEN`](edu::MEMORY_LEN) bytes.
-    pub fn new(edu: Edu) -> Self {
+    pub fn new(edu: Edu<I>) -> Self {
         Self { edu, leg: None }
     }
 }
 
-impl Lane for EduLane {
+impl<I: Io + Send> Lane for EduLane<I> {
     type Error = edu::Error;
+    type Waiting = Handed<Pair>;
 
-    fn start(&mut self, (source, destination): Handed) -> Result<(), Error<edu::Error>> {
+    fn start(&mut self, part: Handed<Pair>) -> Result<(), Error<edu::Error>> {
+        let (source, destination) = part.split();
+        let source = source.give();
         let whole = 0..source.len();
         self.leg =
             Some(EduLeg::In(self.edu.upload(source, whole, 0).map_err(refusal)?, destination));
@@ -187,6 +202,7 @@ impl Lane for EduLane {
             self.leg = Some(match finish(transfer, deadline)? {
                 Err(transfer) => EduLeg::In(transfer, destination),
                 Ok(source) => {
+                    let destination = destination.give();
                     let whole = 0..source.len();
                     let back = self.edu.download(destination, whole, 0).map_err(refusal)?;
                     EduLeg::Out(source, back)

@@ -245,7 +245,7 @@ impl<I: Io> Control<I> {
     }
 
     fn come_to_rest(&mut self) -> Result<(), Error> {
-        let give_up = Instant::now() + self.patience;
+        let start = Instant::now();
         loop {
             if self.is_paused() {
                 self.disable_paused();
@@ -253,7 +253,7 @@ impl<I: Io> Control<I> {
             if self.at_rest().is_some() {
                 return Ok(());
             }
-            if Instant::now() > give_up {
+            if start.elapsed() > self.patience {
                 return Err(Error::NotIdle(self.patience));
             }
             thread::yield_now();

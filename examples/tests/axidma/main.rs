@@ -5,6 +5,7 @@
 mod bench;
 mod cyclic;
 mod model;
+mod residue;
 mod rings;
 mod transfers;
 mod troubles;

@@ -265,8 +265,10 @@ fn every_forged_status_is_believed_or_an_error() {
                 assert!(is_possible, "{status:#x} was believed");
                 let len = usize::try_from(len).unwrap();
                 assert_eq!(bench.dma.s2mm.moved(), [Moved { len, ends }]);
+                assert_eq!(bench.dma.s2mm.residue(), Some(1000 - len as u64));
             }
             Err(WaitError::Failed { error, .. }) => {
+                assert_eq!(bench.dma.s2mm.residue(), Some(1000), "{status:#x} was counted");
                 let told = matches!(error, Error::Descriptor { side: Side::S2mm, index: 0, status: told } if told == status);
                 assert!(told && !is_possible, "{error}");
             }

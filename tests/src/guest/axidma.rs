@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use udmabuf::{Buffer, CpuParts, FromDevice, ToDevice, emulator::Emulator};
-use udmabuf_examples::axidma::{AxiDma, Build, Mode};
+use udmabuf_examples::{
+    axidma::{AxiDma, Build, Coalescing, Faults, Mode, Side},
+    stream::{Error, Part, Plan, Returning, Ringing, Until, run},
+};
 
 use super::{Pair, random::Random};
 
@@ -53,4 +56,62 @@ pub(crate) fn packets([source, destination]: Pair, descriptors: &str) -> Result<
     drop(dma);
     Buffer::open(descriptors)?;
     Ok(format!("{TRANSFERS} packets of {} parts, seed {seed}", sources.len()))
+}
+
+/// Streams that break off, once with all parts at the engine, once with all but one
+/// waiting for it: then every buffer can be opened again.
+pub(crate) fn streamed(pair: Pair, descriptors: &str) -> Result<String> {
+    let emulator = Emulator::new();
+    let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, Mode::ScatterGather)?;
+    let mut memory = Buffer::open(descriptors)?;
+    emulator.attach(&mut memory)?;
+    let (first, second) = memory.split_at(PARTS * 64)?;
+    core.mm2s.use_descriptors(first)?;
+    core.s2mm.use_descriptors(second)?;
+    let mut parts = stream_parts(&emulator, pair, 2 * PARTS)?;
+    // What keeps the rings' places.
+    let (sources, destinations) = parts.split_off(PARTS).into_iter().unzip();
+    let AxiDma { mm2s, s2mm } = core;
+    let (sender, _) = mm2s.into_ring(Coalescing::EACH, sources)?;
+    let (receiver, _) = s2mm.into_ring(Coalescing::EACH, destinations)?;
+    let mut lanes = [Ringing::new(sender, receiver, PARTS)];
+
+    let seed = Random::new().1;
+    let plan = Plan { until: Until::Parts(TRANSFERS as u64), seed, ..Plan::default() };
+    let summary = run(&mut lanes, &mut parts, plan, |_| ())?;
+    ensure!(summary.parts == TRANSFERS as u64, "{} parts", summary.parts);
+    let most = summary.most_at_engines;
+    controls.inject(Side::S2mm, Faults::DMA_DECODE);
+    let Err(Error::Engine(error)) = run(&mut lanes, &mut parts, plan, |_| ()) else {
+        bail!("an error went unnoticed")
+    };
+    ensure!(controls.undefined().is_empty(), "{:?}", controls.undefined());
+    drop((lanes, parts));
+    Buffer::open(descriptors)?;
+
+    let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, Mode::Direct)?;
+    controls.hang(Side::S2mm);
+    let mut lanes = [Returning::new(|from| core.mm2s.send(from), |to| core.s2mm.receive(to))];
+    let mut parts = stream_parts(&emulator, pair, PARTS)?;
+    let plan = Plan { patience: Duration::from_millis(50), ..plan };
+    let stopped = run(&mut lanes, &mut parts, plan, |_| ());
+    ensure!(matches!(stopped, Err(Error::Timeout { number: 0, .. })), "{stopped:?}");
+    ensure!(parts.len() == PARTS - 1, "{} parts are back", parts.len());
+    drop((lanes, parts));
+    for name in pair {
+        Buffer::open(name)?;
+    }
+    Ok(format!("{TRANSFERS} parts, {most} of them at the engine, seed {seed}; then {error}"))
+}
+
+fn stream_parts(emulator: &Emulator, pair: Pair, count: usize) -> Result<Vec<Part>> {
+    let [sources, destinations] = pair.map(|name| -> Result<Vec<Buffer>> {
+        let mut buffer = Buffer::open(name)?;
+        emulator.attach(&mut buffer)?;
+        Ok(buffer.into_chunks(PART_LEN)?)
+    });
+    let pairs = sources?.into_iter().zip(destinations?).take(count);
+    let parts: Vec<_> = pairs.map(|(a, b)| (a.for_direction(), b.for_direction())).collect();
+    ensure!(parts.len() == count, "only {} parts", parts.len());
+    Ok(parts)
 }

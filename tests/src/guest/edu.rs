@@ -51,6 +51,10 @@ pub(crate) fn moves_data([source, destination]: Pair) -> Result<String> {
     }
     let interrupts = edu.interrupts()?;
     ensure!(interrupts == transfers, "{interrupts} interrupts for {transfers} transfers");
+    for (n, product) in [(0, 1), (12, 479_001_600), (13, 1_932_053_504)] {
+        let computed = edu.factorial(n, Instant::now() + TIMEOUT)??;
+        ensure!(computed == Some(product), "the product of 1 to {n} is {computed:?}");
+    }
     Ok(format!(
         "{len} bytes there and back, {transfers} transfers, {interrupts} interrupts, seed {seed}"
     ))

@@ -121,6 +121,7 @@ fn all(run: &mut Tests, board: &str) {
     run.test("loopback", || ownership::loopback(PAIR));
     if coherent {
         run.test("axidma packets", || axidma::packets(PAIR, COHERENT_PAIR[0]));
+        run.test("axidma stream", || axidma::streamed(PAIR, COHERENT_PAIR[0]));
     }
     run.test("uio lookups", uio::lookups);
     match board {
@@ -225,6 +226,7 @@ fn all(run: &mut Tests, board: &str) {
     kill::tests(run, board, pairs);
     run.test("program loopback", || programs::says("loopback", "every byte came back"));
     run.test("program axidma", || programs::says("axidma", "scatter-gather: 131072 bytes"));
+    run.test("program accelerator", || programs::says("accelerator", "16384 sums"));
     run.test("unload", || module::unload(PAIR[0]));
 }
 
