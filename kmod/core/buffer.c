@@ -89,8 +89,11 @@ static void udb_revoke(struct udb_buffer *buf)
 	udb_lent_gone(buf);
 }
 
-/* As a removal begins, but for a buffer that nobody uses; else -EBUSY. */
-int udb_buffer_close(struct udb_buffer *buf)
+/*
+ * As a removal begins, but for a buffer that nobody uses; else -EBUSY. vouched: no
+ * device writes there, or -EOWNERDEAD after a claimant who left that open.
+ */
+int udb_buffer_close(struct udb_buffer *buf, bool vouched)
 {
 	int ret = 0;
 
@@ -99,6 +102,8 @@ int udb_buffer_close(struct udb_buffer *buf)
 	/* The kernel's own mapping is one user. */
 	if (buf->users > (buf->vaddr ? 1 : 0))
 		ret = -EBUSY;
+	else if (buf->orphaned && !vouched)
+		ret = -EOWNERDEAD;
 	else
 		WRITE_ONCE(buf->gone, true);
 	spin_unlock(&buf->lock);
@@ -147,6 +152,7 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	INIT_LIST_HEAD(&buf->bound);
 	init_completion(&buf->retired);
 	buf->own = own;
+	INIT_LIST_HEAD(&buf->claims);
 	INIT_LIST_HEAD(&buf->uses);
 	INIT_LIST_HEAD(&buf->pins);
 	init_waitqueue_head(&buf->unpinned);

@@ -16,6 +16,7 @@
 #ifndef UDB_H
 #define UDB_H
 
+#include <linux/atomic.h>
 #include <linux/completion.h>
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
@@ -158,7 +159,6 @@ struct udb_buffer {
 	unsigned int dma_mask_bits;
 	unsigned int mmap_mode;		/* UDB_MMAP_* */
 	bool coherent;
-	bool cache_emptied;		/* mmap.c */
 	bool zero_between_users;
 
 	struct mutex opening;		/* for both; above life */
@@ -167,8 +167,13 @@ struct udb_buffer {
 
 	struct udb_counters __percpu *counters;
 
-	/* At the device, by who had no claim or died with one; see claim.c. */
+	/* cache.c */
+	atomic_t cache_uses;
+	int cache_emptied;		/* cache_uses when it was */
+
+	/* See claim.c. */
 	bool astray;
+	bool orphaned;
 	unsigned int range_claims;	/* as gone */
 
 	spinlock_t lock;		/* for all below */
@@ -176,7 +181,8 @@ struct udb_buffer {
 	u64 lent;			/* the sum of udb_file.lent */
 	unsigned int users;		/* open files and running sysfs writes */
 	struct udb_file *claimant;	/* of the whole */
-	struct list_head uses;
+	struct list_head claims;	/* of ranges: few, and looked through by syncs */
+	struct list_head uses;		/* mappings and exports: any number */
 	struct list_head pins;
 	void *vaddr;			/* in_kernel.c */
 	wait_queue_head_t unpinned;
@@ -188,6 +194,8 @@ struct udb_file {
 	u32 map_mode;			/* U_DMA_BUF_MAP_* */
 	bool populates;			/* mmap.c */
 	/* With buf->lock held. */
+	unsigned int uses;		/* mappings and exports, and their bytes */
+	u64 used_bytes;
 	u64 lent;			/* bytes at the device, with a claim */
 	bool claims;			/* the whole or a range */
 	struct u_dma_buf_lent *lent_page;
@@ -195,11 +203,11 @@ struct udb_file {
 
 /* What an open file has claimed, mapped or exported. */
 struct udb_use {
-	struct list_head link;		/* in udb_buffer.uses */
+	struct list_head link;		/* in udb_buffer.claims or .uses */
 	struct udb_file *user;
 	u64 offset;
 	u64 size;
-	bool claim;
+	bool cached;			/* of a mapping */
 	refcount_t vmas;		/* of a mapping, which may be split */
 };
 
@@ -240,7 +248,7 @@ void udb_spec_release(struct udb_spec *spec);
 int udb_buffer_create(struct device *dev);
 void udb_buffer_remove(struct device *dev);
 void udb_buffer_retire(struct udb_buffer *buf);
-int udb_buffer_close(struct udb_buffer *buf);
+int udb_buffer_close(struct udb_buffer *buf, bool vouched);
 void udb_put(struct udb_buffer *buf);
 int udb_enter(struct udb_buffer *buf);
 void udb_leave(struct udb_buffer *buf);

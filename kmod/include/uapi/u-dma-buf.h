@@ -188,7 +188,8 @@ struct u_dma_buf_export_args {
  *   EOWNERDEAD  a former user gave the buffer to the device and never took it
  *               back: the device may still write there. Who knows that it does
  *               not claims with U_DMA_BUF_CLAIM_ADOPT, and the owner becomes
- *               the CPU.
+ *               the CPU. What a claimant left so stays until then, even if who
+ *               has no claim takes back a part, and the owner is the CPU.
  *
  * While the buffer is claimed, handing over a part counts its bytes, taking a
  * part back subtracts them, and the owner is the CPU again once none are left
@@ -249,7 +250,7 @@ struct u_dma_buf_claim_range {
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x43, struct u_dma_buf_claim_range)
 
 /* Of a buffer: each costs the kernel memory, and whoever looks for one time. */
-#define U_DMA_BUF_CLAIM_RANGES_MAX	4096
+#define U_DMA_BUF_CLAIM_RANGES_MAX	256
 
 /**
  * struct u_dma_buf_sync_range - one range of a batch
