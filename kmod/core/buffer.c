@@ -129,6 +129,11 @@ static int udb_setup_dma(struct device *own, const struct udb_spec *spec)
 			return ret;
 		}
 	}
+	if (udb_unencrypted(dev)) {
+		dev_err(own, "this machine encrypts memory, but not what a device with a DMA mask of %d bits shares with it, and programs could not read that: boot with mem_encrypt=off, or, on no virtual machine, use a dma-mask of 64\n",
+			fls64(dma_get_mask(dev)));
+		return -EOPNOTSUPP;
+	}
 	if (!spec->parent) {
 		dma_set_max_seg_size(dev, UINT_MAX);
 		dma_set_seg_boundary(dev, ULONG_MAX);
@@ -161,6 +166,8 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	buf->sync = spec->sync;
 	buf->dma_mask_bits = fls64(dma_get_mask(dev));
 	buf->mmap_mode = spec->mmap_mode;
+	/* It will be zeroed through the cache. */
+	udb_cache_used(buf);
 	buf->coherent = dev_is_dma_coherent(dev);
 
 	buf->counters = udb_counters_new();

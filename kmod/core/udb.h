@@ -269,7 +269,8 @@ void udb_parent_exit(void);
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
 void udb_memory_free(struct udb_buffer *buf);
-int udb_memory_walk(struct udb_buffer *buf, void (*visit)(void *start, size_t len));
+int udb_memory_walk(struct udb_buffer *buf, size_t offset, size_t size,
+		    void (*visit)(void *start, size_t len));
 int udb_memory_zero(struct udb_buffer *buf);
 int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
@@ -304,6 +305,16 @@ int udb_chrdev_init(void);
 int udb_chrdev_start(void);
 void udb_chrdev_exit(void);
 dev_t udb_devt(int minor);
+
+/* cache.c */
+bool udb_can_map_uncached(struct udb_buffer *buf);
+int udb_empty_cache(struct udb_file *user, u64 offset, u64 size);
+
+/* Somebody may have left dirty lines in the CPU's cache. */
+static inline void udb_cache_used(struct udb_buffer *buf)
+{
+	atomic_inc(&buf->cache_uses);
+}
 
 /* mmap.c */
 int udb_mmap(struct file *file, struct vm_area_struct *vma);
@@ -352,6 +363,7 @@ struct udb_sync_settings udb_settings(struct udb_buffer *buf);
 int udb_settings_enter(struct udb_buffer *buf, struct udb_file *user);
 int udb_sync_memory(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size,
 		    enum dma_data_direction dir, bool for_device);
+int udb_sync_reader(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size);
 int udb_sync_range(struct udb_buffer *buf, struct udb_file *user,
 		   const struct u_dma_buf_sync_range *range);
 int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *batch);

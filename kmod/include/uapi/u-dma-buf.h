@@ -159,7 +159,9 @@ struct u_dma_buf_export_args {
 
 /*
  * A dma-buf of a part, which lives as long as anybody holds it, and keeps this
- * file open as long. If it is read-only, devices cannot write it either. Errors:
+ * file open as long. If it is read-only, devices cannot write it either, and its
+ * syncs drop nothing that others wrote. How it is mapped, its own O_SYNC says.
+ * Errors:
  *   EINVAL  the range is empty, not whole pages, or not inside the buffer's
  *           pages; other flags
  *   EBADF   a descriptor for reading or writing asked of a file that is not
@@ -296,7 +298,9 @@ struct u_dma_buf_sync_batch {
  * How mappings that are made through this open file from now on reach memory,
  * whatever O_SYNC and sync_mode say. Errors:
  *   EINVAL      not one of the modes
- *   EOPNOTSUPP  this memory cannot be mapped so (a no-map region has no cache)
+ *   EOPNOTSUPP  this memory cannot be mapped so: a no-map region has no cache; a
+ *               coherent device looks into the cache, which a mapping without it
+ *               goes past; x86, and RISC-V without Svpbmt, have no such mappings
  */
 #define U_DMA_BUF_IOCTL_SET_MAP_MODE \
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x44, __u64)

@@ -41,8 +41,7 @@ impl Kind {
 
     pub(crate) fn can_map_uncached(&self) -> bool {
         let coherent = self.flags & abi::DEV_INFO_COHERENT != 0;
-        !cfg!(target_arch = "x86_64")
-            && (!coherent || self.uncached() || cfg!(target_arch = "aarch64"))
+        !cfg!(target_arch = "x86_64") && (!coherent || self.uncached())
     }
 
     /// Bytes that can be mapped and synced.
