@@ -89,8 +89,11 @@ static void udb_revoke(struct udb_buffer *buf)
 	udb_lent_gone(buf);
 }
 
-/* As a removal begins, but for a buffer that nobody uses; else -EBUSY. */
-int udb_buffer_close(struct udb_buffer *buf)
+/*
+ * As a removal begins, but for a buffer that nobody uses; else -EBUSY. vouched: no
+ * device writes there, or -EOWNERDEAD after a claimant who left that open.
+ */
+int udb_buffer_close(struct udb_buffer *buf, bool vouched)
 {
 	int ret = 0;
 
@@ -99,6 +102,8 @@ int udb_buffer_close(struct udb_buffer *buf)
 	/* The kernel's own mapping is one user. */
 	if (buf->users > (buf->vaddr ? 1 : 0))
 		ret = -EBUSY;
+	else if (buf->orphaned && !vouched)
+		ret = -EOWNERDEAD;
 	else
 		WRITE_ONCE(buf->gone, true);
 	spin_unlock(&buf->lock);
@@ -124,6 +129,11 @@ static int udb_setup_dma(struct device *own, const struct udb_spec *spec)
 			return ret;
 		}
 	}
+	if (udb_unencrypted(dev)) {
+		dev_err(own, "this machine encrypts memory, but not what a device with a DMA mask of %d bits shares with it, and programs could not read that: boot with mem_encrypt=off, or, on no virtual machine, use a dma-mask of 64\n",
+			fls64(dma_get_mask(dev)));
+		return -EOPNOTSUPP;
+	}
 	if (!spec->parent) {
 		dma_set_max_seg_size(dev, UINT_MAX);
 		dma_set_seg_boundary(dev, ULONG_MAX);
@@ -147,6 +157,7 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	INIT_LIST_HEAD(&buf->bound);
 	init_completion(&buf->retired);
 	buf->own = own;
+	INIT_LIST_HEAD(&buf->claims);
 	INIT_LIST_HEAD(&buf->uses);
 	INIT_LIST_HEAD(&buf->pins);
 	init_waitqueue_head(&buf->unpinned);
@@ -155,6 +166,8 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	buf->sync = spec->sync;
 	buf->dma_mask_bits = fls64(dma_get_mask(dev));
 	buf->mmap_mode = spec->mmap_mode;
+	/* It will be zeroed through the cache. */
+	udb_cache_used(buf);
 	buf->coherent = dev_is_dma_coherent(dev);
 
 	buf->counters = udb_counters_new();

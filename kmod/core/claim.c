@@ -9,7 +9,12 @@
  * with until then.
  *
  * The device is the owner while claimants have bytes there (buf->lent), or
- * somebody without a claim to answer for it handed something over (buf->astray).
+ * somebody without a claim to answer for it handed something over, or a claimant
+ * ended with bytes there (buf->astray). Whoever has no claim makes the CPU the owner
+ * by taking back any part; but that a claimant ended so (buf->orphaned) is forgotten
+ * only when the next one vouches for the device, with ADOPT: nobody else knows which
+ * bytes those were. Until then there is no claim without it, and the manager does not
+ * delete the buffer.
  */
 #include <linux/fs.h>
 #include <linux/minmax.h>
@@ -33,6 +38,7 @@ int udb_user_get(struct udb_buffer *buf)
 	return ret;
 }
 
+/* With buf->lock held. */
 static void udb_range_end(struct udb_buffer *buf, struct udb_use *use)
 {
 	list_del(&use->link);
@@ -46,8 +52,7 @@ static void udb_claims_end(struct udb_file *user)
 
 	down_write(&buf->life);
 	spin_lock(&buf->lock);
-	/* Its mappings and exports are gone, as they hold the file. */
-	list_for_each_entry_safe(use, next, &buf->uses, link) {
+	list_for_each_entry_safe(use, next, &buf->claims, link) {
 		if (use->user != user)
 			continue;
 		udb_range_end(buf, use);
@@ -56,8 +61,10 @@ static void udb_claims_end(struct udb_file *user)
 	if (buf->claimant == user)
 		buf->claimant = NULL;
 	/* From here on removal does not write to the lent page. */
-	if (udb_lent_parts(user) || user->lent)
+	if (udb_lent_parts(user) || user->lent) {
 		buf->astray = true;
+		WRITE_ONCE(buf->orphaned, true);
+	}
 	buf->lent -= user->lent;
 	spin_unlock(&buf->lock);
 	up_write(&buf->life);
@@ -77,7 +84,9 @@ void udb_user_put(struct udb_buffer *buf, struct udb_file *user)
 /* May there be a claim, whatever else is in use? */
 static int udb_claim_check(struct udb_buffer *buf, u64 flags)
 {
-	return READ_ONCE(buf->astray) && !(flags & U_DMA_BUF_CLAIM_ADOPT) ? -EOWNERDEAD : 0;
+	if (flags & U_DMA_BUF_CLAIM_ADOPT)
+		return 0;
+	return READ_ONCE(buf->astray) || READ_ONCE(buf->orphaned) ? -EOWNERDEAD : 0;
 }
 
 /* With buf->lock held. */
@@ -87,6 +96,7 @@ static int udb_claim_begin(struct udb_file *user, u64 flags)
 
 	if (!ret) {
 		WRITE_ONCE(user->buf->astray, false);
+		WRITE_ONCE(user->buf->orphaned, false);
 		user->claims = true;
 	}
 	return ret;
@@ -119,17 +129,17 @@ out:
 	return ret;
 }
 
-/* The first use in the list, from this one on, that has any of the range. */
-static struct udb_use *udb_find_use(struct udb_buffer *buf, struct udb_file *not_by, bool claim,
-				    u64 offset, u64 size)
+/* Is any of the range in the list, by another? With buf->lock held. */
+static bool udb_has_other(const struct list_head *uses, struct udb_file *not_by, u64 offset,
+			  u64 size)
 {
 	struct udb_use *use;
 
-	list_for_each_entry(use, &buf->uses, link)
-		if (use->user != not_by && (use->claim || !claim) &&
-		    use->offset < offset + size && offset < use->offset + use->size)
-			return use;
-	return NULL;
+	list_for_each_entry(use, uses, link)
+		if (use->user != not_by && use->offset < offset + size &&
+		    offset < use->offset + use->size)
+			return true;
+	return false;
 }
 
 static bool udb_has_claimed(struct udb_file *user, u64 offset, u64 size)
@@ -138,8 +148,8 @@ static bool udb_has_claimed(struct udb_file *user, u64 offset, u64 size)
 
 	if (user->buf->claimant == user)
 		return true;
-	list_for_each_entry(use, &user->buf->uses, link)
-		if (use->user == user && use->claim && use->offset <= offset &&
+	list_for_each_entry(use, &user->buf->claims, link)
+		if (use->user == user && use->offset <= offset &&
 		    offset + size <= use->offset + use->size)
 			return true;
 	return false;
@@ -151,14 +161,15 @@ static int udb_range_begin(struct udb_buffer *buf, struct udb_use *use, u64 flag
 	int ret = 0;
 
 	spin_lock(&buf->lock);
-	if (buf->vaddr || udb_find_use(buf, use->user, false, use->offset, use->size))
+	if (buf->vaddr || udb_has_other(&buf->claims, use->user, use->offset, use->size) ||
+	    udb_has_other(&buf->uses, use->user, use->offset, use->size))
 		ret = -EBUSY;
 	else if (buf->range_claims >= U_DMA_BUF_CLAIM_RANGES_MAX)
 		ret = -ENOSPC;
 	else
 		ret = udb_claim_check(buf, flags);
 	if (!ret) {
-		list_add(&use->link, &buf->uses);
+		list_add(&use->link, &buf->claims);
 		WRITE_ONCE(buf->range_claims, buf->range_claims + 1);
 	}
 	spin_unlock(&buf->lock);
@@ -195,7 +206,6 @@ int udb_claim_range(struct udb_file *user, const struct u_dma_buf_claim_range *r
 	use->user = user;
 	use->offset = offset;
 	use->size = size;
-	use->claim = true;
 
 	down_write(&buf->life);
 	spin_lock(&buf->lock);
@@ -217,7 +227,7 @@ int udb_find_claims(struct udb_buffer *buf, struct udb_file *user, u64 offset, u
 	bool claimed;
 
 	spin_lock(&buf->lock);
-	claimed = udb_find_use(buf, user, true, offset, size);
+	claimed = udb_has_other(&buf->claims, user, offset, size);
 	spin_unlock(&buf->lock);
 	return claimed ? -EBUSY : 0;
 }
@@ -240,6 +250,8 @@ int udb_use_begin(struct udb_use *use, struct udb_file *user, u64 offset, u64 si
 	if (!ret) {
 		spin_lock(&buf->lock);
 		list_add(&use->link, &buf->uses);
+		user->uses++;
+		user->used_bytes += size;
 		spin_unlock(&buf->lock);
 	}
 	udb_leave(buf);
@@ -252,6 +264,8 @@ void udb_use_end(struct udb_use *use)
 
 	spin_lock(&buf->lock);
 	list_del(&use->link);
+	use->user->uses--;
+	use->user->used_bytes -= use->size;
 	spin_unlock(&buf->lock);
 }
 

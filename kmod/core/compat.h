@@ -211,6 +211,29 @@ static void vunmap##_op(struct dma_buf *dmabuf, void *vaddr)			\
 #define UDB_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
 #endif
 
+/*
+ * Is memory that this device reaches left unencrypted, on a machine that encrypts
+ * the rest? Mappings of ours would decrypt what is not encrypted.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0)
+#include <linux/cc_platform.h>
+
+static inline bool udb_unencrypted(struct device *dev)
+{
+	/* A host's encryption is a high bit of the address. */
+	if (cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT) && dma_get_mask(dev) == DMA_BIT_MASK(64))
+		return false;
+	return cc_platform_has(CC_ATTR_MEM_ENCRYPT);
+}
+#else
+#include <linux/mem_encrypt.h>
+
+static inline bool udb_unencrypted(struct device *dev)
+{
+	return mem_encrypt_active();
+}
+#endif
+
 /* What a platform driver's remove function returns. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
 #define udb_remove_result void

@@ -15,6 +15,8 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/stddef.h>
@@ -27,6 +29,7 @@
 struct udb_export {
 	struct file *file;		/* of use.user */
 	struct udb_use use;
+	unsigned int flags;		/* as asked for; the dma-buf's own lack O_SYNC */
 	bool writable;
 	struct udb_pin vmap_pin;
 	void *vaddr;
@@ -93,7 +96,7 @@ static int udb_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 	struct udb_attachment *a;
 	int ret;
 
-	a = kzalloc(sizeof(*a), GFP_KERNEL);
+	a = kzalloc(sizeof(*a), GFP_KERNEL_ACCOUNT);
 	if (!a)
 		return -ENOMEM;
 	ret = udb_enter(buf);
@@ -159,18 +162,47 @@ static void udb_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 	mutex_unlock(&export->lock);
 }
 
+/* All of an importer's table at once: the DMA API knows no part of one. */
+static int udb_sync_attachments(struct udb_export *export, bool for_device)
+{
+	struct udb_attachment *a;
+
+	list_for_each_entry(a, &export->attachments, link) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (for_device)
+			dma_sync_sgtable_for_device(a->pin.dev, &a->sgt, a->dir);
+		else
+			dma_sync_sgtable_for_cpu(a->pin.dev, &a->sgt, a->dir);
+		cond_resched();
+	}
+	return 0;
+}
+
+/* For the owner's device. Who cannot write drops nothing that others wrote. */
+static int udb_sync_export(struct udb_export *export, enum dma_data_direction dir,
+			   bool for_device)
+{
+	const struct udb_use *use = &export->use;
+	struct udb_buffer *buf = use->user->buf;
+
+	if (export->writable || dir == DMA_TO_DEVICE)
+		return udb_sync_memory(buf, use->user, use->offset, use->size, dir, for_device);
+	if (for_device)
+		return udb_check(buf);
+	return udb_sync_reader(buf, use->user, use->offset, use->size);
+}
+
 /* The owner's device last for the CPU, first for the devices: they may bounce. */
 static int udb_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction dir)
 {
 	struct udb_export *export = dmabuf->priv;
-	const struct udb_use *use = &export->use;
-	struct udb_attachment *a;
-	int ret;
+	int ret = mutex_lock_killable(&export->lock);
 
-	mutex_lock(&export->lock);
-	list_for_each_entry(a, &export->attachments, link)
-		dma_sync_sgtable_for_cpu(a->pin.dev, &a->sgt, a->dir);
-	ret = udb_sync_memory(use->user->buf, use->user, use->offset, use->size, dir, false);
+	if (ret)
+		return ret;
+	ret = udb_sync_attachments(export, false);
+	ret = ret ?: udb_sync_export(export, dir, false);
 	mutex_unlock(&export->lock);
 	return ret;
 }
@@ -178,14 +210,12 @@ static int udb_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction 
 static int udb_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction dir)
 {
 	struct udb_export *export = dmabuf->priv;
-	const struct udb_use *use = &export->use;
-	struct udb_attachment *a;
-	int ret;
+	int ret = mutex_lock_killable(&export->lock);
 
-	mutex_lock(&export->lock);
-	ret = udb_sync_memory(use->user->buf, use->user, use->offset, use->size, dir, true);
-	list_for_each_entry(a, &export->attachments, link)
-		dma_sync_sgtable_for_device(a->pin.dev, &a->sgt, a->dir);
+	if (ret)
+		return ret;
+	ret = udb_sync_export(export, dir, true);
+	ret = ret ?: udb_sync_attachments(export, true);
 	mutex_unlock(&export->lock);
 	return ret;
 }
@@ -203,7 +233,7 @@ static int udb_export_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 	if (!export->writable && (vma->vm_flags & VM_MAYWRITE))
 		return -EACCES;
 	vma->vm_pgoff += export->use.offset >> PAGE_SHIFT;
-	return udb_mmap_use(export->use.user, dmabuf->file->f_flags, vma);
+	return udb_mmap_use(export->use.user, export->flags, vma);
 }
 
 /* The core calls it once for any number of users. */
@@ -216,8 +246,10 @@ static void *udb_vmap(struct dma_buf *dmabuf)
 	if (ret)
 		return ERR_PTR(ret);
 	export->vaddr = udb_memory_vmap(&buf->memory, export->use.offset, export->use.size);
-	if (export->vaddr)
+	if (export->vaddr) {
+		udb_cache_used(buf);
 		udb_pin(buf, &export->vmap_pin, NULL);
+	}
 	udb_leave(buf);
 	return export->vaddr ?: ERR_PTR(-ENOMEM);
 }
@@ -227,6 +259,7 @@ static void udb_vunmap(struct dma_buf *dmabuf)
 	struct udb_export *export = dmabuf->priv;
 
 	udb_memory_vunmap(&export->use.user->buf->memory, export->vaddr);
+	udb_cache_used(export->use.user->buf);
 	udb_unpin(export->use.user->buf, &export->vmap_pin);
 }
 
@@ -268,6 +301,7 @@ static struct dma_buf *udb_export_new(struct file *file, const struct u_dma_buf_
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&export->lock);
 	INIT_LIST_HEAD(&export->attachments);
+	export->flags = args->flags;
 	export->writable = (args->flags & O_ACCMODE) != O_RDONLY;
 	ret = udb_use_begin(&export->use, user, args->offset, args->size);
 	if (ret)

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* /proc/<pid>/fdinfo/<fd>: what an open file has of its buffer. */
+/*
+ * /proc/<pid>/fdinfo/<fd>: what an open file has of its buffer. Its claims, of which
+ * there are few; of its mappings and exports, of which there may be many, the sum.
+ */
 #include <linux/device.h>
 #include <linux/fs.h>
 #include <linux/seq_file.h>
 
 #include "udb.h"
-
-/* With buf->lock held, which nothing here lets go of. */
-static void udb_show_use(struct seq_file *seq, const struct udb_use *use)
-{
-	seq_printf(seq, "%s:\t0x%llx %llu\n", use->claim ? "claimed" : "in-use",
-		   use->offset, use->size);
-}
 
 void udb_show_fdinfo(struct seq_file *seq, struct file *file)
 {
@@ -23,9 +19,10 @@ void udb_show_fdinfo(struct seq_file *seq, struct file *file)
 	spin_lock(&buf->lock);
 	if (buf->claimant == user)
 		seq_printf(seq, "claimed:\t0x0 %zu\n", buf->memory.size);
-	list_for_each_entry(use, &buf->uses, link)
+	list_for_each_entry(use, &buf->claims, link)
 		if (use->user == user)
-			udb_show_use(seq, use);
+			seq_printf(seq, "claimed:\t0x%llx %llu\n", use->offset, use->size);
+	seq_printf(seq, "in-use:\t%u %llu\n", user->uses, user->used_bytes);
 	seq_printf(seq, "at-device:\t%llu\n", user->lent);
 	spin_unlock(&buf->lock);
 }

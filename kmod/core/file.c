@@ -118,6 +118,8 @@ static size_t udb_copy_chunk(struct udb_buffer *buf, size_t offset, struct iov_i
 	else
 		got = copy_to_iter(start, len, iter);
 	pagefault_enable();
+	if (write)
+		udb_cache_used(buf);
 	udb_memory_unmap(&buf->memory, offset, start);
 	return got;
 }
@@ -165,6 +167,7 @@ static ssize_t udb_copy(struct udb_file *user, size_t offset, struct iov_iter *i
 static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool write)
 {
 	enum dma_data_direction dir = write ? DMA_BIDIRECTIONAL : DMA_FROM_DEVICE;
+	bool reader = !(iocb->ki_filp->f_mode & FMODE_WRITE);
 	struct udb_file *user = iocb->ki_filp->private_data;
 	struct udb_buffer *buf = user->buf;
 	bool sync = udb_syncs_access(buf, iocb->ki_filp);
@@ -178,12 +181,14 @@ static ssize_t udb_transfer(struct kiocb *iocb, struct iov_iter *iter, bool writ
 	size = min_t(u64, size, buf->size - pos);
 
 	if (sync) {
-		ret = udb_sync_memory(buf, user, pos, size, dir, false);
+		ret = reader ? udb_sync_reader(buf, user, pos, size) :
+			       udb_sync_memory(buf, user, pos, size, dir, false);
 		if (ret)
 			return ret;
 	}
 	done = udb_copy(user, pos, iter, size, write);
-	if (sync) {
+	/* A reader has written nothing, and drops nothing that others wrote. */
+	if (sync && !reader) {
 		ret = udb_sync_memory(buf, user, pos, size, dir, true);
 		if (ret && done >= 0)
 			done = ret;

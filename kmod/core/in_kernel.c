@@ -117,6 +117,7 @@ static int udb_map_for_kernel(struct udb_buffer *buf)
 		udb_user_put(buf, NULL);
 		ret = -ENOMEM;
 	}
+	udb_cache_used(buf);
 out:
 	mutex_unlock(&lock);
 	return ret;

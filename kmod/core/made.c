@@ -144,7 +144,10 @@ static void udb_made_free(struct udb_made *made)
 	kfree(made);
 }
 
-/* -EBUSY while it is in use, by more than the kernel's own mapping; else forgotten. */
+/*
+ * -EBUSY while it is in use, by more than the kernel's own mapping; else forgotten. Another
+ * module, whose buffer it is, knows of its device; the manager does not.
+ */
 static int udb_made_retire(struct udb_made *made)
 {
 	struct device *dev = &made->pdev->dev;
@@ -155,7 +158,7 @@ static int udb_made_retire(struct udb_made *made)
 	/* Somebody may have unbound it, and given it another driver. */
 	buf = dev->driver && !strcmp(dev->driver->name, UDB_NAME) ? dev_get_drvdata(dev) : NULL;
 	if (buf)
-		ret = udb_buffer_close(buf);
+		ret = udb_buffer_close(buf, !made->by_manager);
 	device_unlock(dev);
 	if (!ret)
 		udb_made_forget(made);

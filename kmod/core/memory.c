@@ -84,19 +84,20 @@ void udb_memory_unmap(const struct udb_memory *mem, size_t offset, void *start)
 		udb_kunmap(start - offset_in_page(offset));
 }
 
-/* All of it, in pieces. For what may take long: between two, others come in. */
-int udb_memory_walk(struct udb_buffer *buf, void (*visit)(void *start, size_t len))
+/* A range in pieces. For what may take long: between two, others come in. */
+int udb_memory_walk(struct udb_buffer *buf, size_t offset, size_t size,
+		    void (*visit)(void *start, size_t len))
 {
-	size_t offset, len;
+	size_t len;
 
-	for (offset = 0; offset < buf->memory.size; offset += len) {
+	for (; size; offset += len, size -= len) {
 		int ret = udb_enter(buf);
 		void *start;
 
 		if (ret)
 			return ret;
 		start = udb_memory_map(&buf->memory, offset, &len);
-		len = min_t(size_t, len, SZ_4M);
+		len = min3(len, size, (size_t)SZ_4M);
 		visit(start, len);
 		udb_memory_unmap(&buf->memory, offset, start);
 		udb_leave(buf);
@@ -115,12 +116,12 @@ static void udb_zero_piece(void *start, size_t len)
 /* For the CPU and the device. */
 int udb_memory_zero(struct udb_buffer *buf)
 {
-	int ret = udb_memory_walk(buf, udb_zero_piece);
+	int ret = udb_memory_walk(buf, 0, buf->memory.size, udb_zero_piece);
 
+	/* The zeros are in the cache, which mappings without it have to know. */
+	udb_cache_used(buf);
 	if (ret)
 		return ret;
-	/* The zeros are in the cache, which mappings without it have to know. */
-	WRITE_ONCE(buf->cache_emptied, false);
 	return udb_sync_memory(buf, NULL, 0, buf->memory.size, DMA_BIDIRECTIONAL, true);
 }
 

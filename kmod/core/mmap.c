@@ -13,12 +13,7 @@
 #include <linux/slab.h>
 
 #include "compat.h"
-#include "trace.h"
 #include "udb.h"
-
-#ifdef CONFIG_ARM64
-#include <asm/cpufeature.h>
-#endif
 
 /* Mapped by one fault, if there is no huge page for it. */
 #define UDB_FAULT_WINDOW SZ_2M
@@ -235,6 +230,8 @@ static void udb_vma_close(struct vm_area_struct *vma)
 	if (!refcount_dec_and_test(&use->vmas))
 		return;
 	udb_use_end(use);
+	if (use->cached)
+		udb_cache_used(use->user->buf);
 	kfree(use);
 }
 
@@ -284,61 +281,6 @@ static pgprot_t udb_map_prot(unsigned int map, pgprot_t prot)
 	return prot;
 }
 
-#ifdef CONFIG_ARM64
-/* Cleans and invalidates, also for a coherent device, whose sync does nothing. */
-static void udb_empty_lines(void *start, size_t len)
-{
-	u64 ctr = read_sanitised_ftr_reg(SYS_CTR_EL0);
-	unsigned long line = 4UL << ((ctr >> 16) & 0xf);	/* DminLine */
-	unsigned long addr = ALIGN_DOWN((unsigned long)start, line);
-
-	for (; addr < (unsigned long)start + len; addr += line)
-		asm volatile("dc civac, %0" : : "r" (addr) : "memory");
-	dsb(sy);
-}
-#else
-static void udb_empty_lines(void *start, size_t len)
-{
-}
-#endif
-
-/*
- * x86 does not map RAM in two ways. Elsewhere the cache has to be emptied
- * first, which a coherent device's sync does not do.
- */
-static bool udb_can_map_uncached(struct udb_buffer *buf)
-{
-	if (IS_ENABLED(CONFIG_X86))
-		return false;
-	return !buf->coherent || buf->memory.uncached || IS_ENABLED(CONFIG_ARM64);
-}
-
-/*
- * Once: what lies in the cache would be missed by the new mapping, or hide
- * later what is written through it.
- */
-static int udb_empty_cache(struct udb_file *user)
-{
-	struct udb_buffer *buf = user->buf;
-	size_t size = buf->memory.size;
-	int ret;
-
-	if (buf->memory.uncached || READ_ONCE(buf->cache_emptied))
-		return 0;
-	/* Loses nothing of what others write meanwhile, so their claims do not matter. */
-	if (IS_ENABLED(CONFIG_ARM64)) {
-		ret = udb_memory_walk(buf, udb_empty_lines);
-	} else {
-		ret = udb_sync_memory(buf, user, 0, size, DMA_BIDIRECTIONAL, true);
-		ret = ret ?: udb_sync_memory(buf, user, 0, size, DMA_FROM_DEVICE, false);
-	}
-	if (ret)
-		return ret;
-	trace_u_dma_buf_empty_cache(buf->minor, size, buf->memory.dma_addr);
-	WRITE_ONCE(buf->cache_emptied, true);
-	return 0;
-}
-
 int udb_set_map_mode(struct udb_file *user, u64 mode)
 {
 	int ret = udb_check(user->buf);
@@ -350,6 +292,9 @@ int udb_set_map_mode(struct udb_file *user, u64 mode)
 	if (mode == U_DMA_BUF_MAP_CACHED && user->buf->memory.uncached)
 		return -EOPNOTSUPP;
 	if (mode > U_DMA_BUF_MAP_CACHED && !udb_can_map_uncached(user->buf))
+		return -EOPNOTSUPP;
+	/* A coherent device looks into the cache, where an older line may still be. */
+	if (mode > U_DMA_BUF_MAP_CACHED && user->buf->coherent && !user->buf->memory.uncached)
 		return -EOPNOTSUPP;
 	WRITE_ONCE(user->map_mode, mode);
 	return 0;
@@ -402,30 +347,37 @@ int udb_mmap_use(struct udb_file *user, unsigned int flags, struct vm_area_struc
 {
 	unsigned int map = udb_map_mode(user, flags);
 	struct udb_buffer *buf = user->buf;
+	u64 offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	u64 size = vma->vm_end - vma->vm_start;
 	struct udb_use *use;
 	int ret;
 
 	if (buf->memory.uncached && map == U_DMA_BUF_MAP_CACHED)
 		map = UDB_MAP_COHERENT;
-	if (map != U_DMA_BUF_MAP_CACHED && udb_can_map_uncached(buf)) {
-		ret = udb_empty_cache(user);
-		if (ret)
-			return ret;
-		vma->vm_page_prot = udb_map_prot(map, vma->vm_page_prot);
-	}
-
 	use = kzalloc(sizeof(*use), GFP_KERNEL_ACCOUNT);
 	if (!use)
 		return -ENOMEM;
-	ret = udb_use_begin(use, user, (u64)vma->vm_pgoff << PAGE_SHIFT,
-			    vma->vm_end - vma->vm_start);
-	if (ret) {
-		kfree(use);
-		return ret;
+	use->cached = map == U_DMA_BUF_MAP_CACHED || !udb_can_map_uncached(buf);
+	ret = udb_use_begin(use, user, offset, size);
+	if (ret)
+		goto err_free;
+	if (use->cached) {
+		udb_cache_used(buf);
+	} else {
+		ret = udb_empty_cache(user, offset, size);
+		if (ret)
+			goto err_use;
+		vma->vm_page_prot = udb_map_prot(map, vma->vm_page_prot);
 	}
 
 	udb_vm_flags_set(vma, udb_vm_flags(user) | VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY);
 	vma->vm_private_data = use;
 	vma->vm_ops = &udb_vm_ops;
 	return 0;
+
+err_use:
+	udb_use_end(use);
+err_free:
+	kfree(use);
+	return ret;
 }

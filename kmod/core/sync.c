@@ -77,27 +77,64 @@ static noinline int udb_sync_pause(struct udb_buffer *buf, struct udb_file *user
 	return READ_ONCE(buf->gone) ? -ENODEV : udb_check_claims(buf, user, offset, size);
 }
 
-/* *budget: bytes until the next pause. */
+/*
+ * For the CPU, by who may not write: what others wrote is not lost. To drop a line is
+ * to lose what it has that is not yet in memory, so each page is written back just
+ * before.
+ */
+int udb_sync_reader(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size)
+{
+	size_t budget = UDB_SYNC_CHUNK;
+	int ret;
+
+	trace_u_dma_buf_sync_for_device(buf->minor, offset, size, DMA_TO_DEVICE);
+	trace_u_dma_buf_sync_for_cpu(buf->minor, offset, size, DMA_FROM_DEVICE);
+	rcu_read_lock();
+	ret = READ_ONCE(buf->gone) ? -ENODEV : udb_check_claims(buf, user, offset, size);
+	while (!ret && size && buf->memory.synced) {
+		size_t len = min_t(u64, size, PAGE_SIZE - offset_in_page(offset));
+
+		udb_sync_chunk(buf, offset, len, DMA_TO_DEVICE, true);
+		udb_sync_chunk(buf, offset, len, DMA_FROM_DEVICE, false);
+		offset += len;
+		size -= len;
+		budget -= len;
+		if (budget < PAGE_SIZE && size) {
+			budget = UDB_SYNC_CHUNK;
+			ret = udb_sync_pause(buf, user, offset, size);
+		}
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+/* How far a request is. */
+struct udb_sync_progress {
+	size_t budget;			/* bytes until the next pause */
+	bool checked;			/* its claims, since the last pause */
+};
+
 static __always_inline int udb_sync_piece(struct udb_buffer *buf, struct udb_file *user,
 					  u64 offset, u64 size, enum dma_data_direction dir,
-					  bool for_device, size_t *budget)
+					  bool for_device, struct udb_sync_progress *now)
 {
 	/* A pause since the first check may have let a claim in. */
-	int ret = udb_check_claims(buf, user, offset, size);
+	int ret = now->checked ? 0 : udb_check_claims(buf, user, offset, size);
 
 	if (ret || !buf->memory.synced)
 		return ret;
-	while (unlikely(size > *budget)) {
-		udb_sync_chunk(buf, offset, *budget, dir, for_device);
-		offset += *budget;
-		size -= *budget;
-		*budget = UDB_SYNC_CHUNK;
+	while (unlikely(size > now->budget)) {
+		udb_sync_chunk(buf, offset, now->budget, dir, for_device);
+		offset += now->budget;
+		size -= now->budget;
+		now->budget = UDB_SYNC_CHUNK;
+		now->checked = false;
 		ret = udb_sync_pause(buf, user, offset, size);
 		if (ret)
 			return ret;
 	}
 	udb_sync_chunk(buf, offset, size, dir, for_device);
-	*budget -= size;
+	now->budget -= size;
 	return 0;
 }
 
@@ -115,7 +152,8 @@ static __always_inline void udb_trace_sync(struct udb_buffer *buf,
 /* Those that continue each other are one for the DMA API. */
 static __always_inline int udb_sync_pieces(struct udb_buffer *buf, struct udb_file *user,
 					   const struct u_dma_buf_sync_range *ranges,
-					   unsigned int count, bool for_device, size_t *budget)
+					   unsigned int count, bool for_device,
+					   struct udb_sync_progress *now)
 {
 	unsigned int i = 0;
 
@@ -129,8 +167,7 @@ static __always_inline int udb_sync_pieces(struct udb_buffer *buf, struct udb_fi
 				break;
 			end += ranges[i].size;
 		}
-		ret = udb_sync_piece(buf, user, offset, end - offset, direction, for_device,
-				     budget);
+		ret = udb_sync_piece(buf, user, offset, end - offset, direction, for_device, now);
 		if (ret)
 			return ret;
 	}
@@ -176,7 +213,7 @@ static __always_inline int udb_sync_ranges(struct udb_buffer *buf, struct udb_fi
 					   const struct u_dma_buf_sync_range *ranges,
 					   unsigned int count)
 {
-	size_t budget = UDB_SYNC_CHUNK;
+	struct udb_sync_progress now = { .budget = UDB_SYNC_CHUNK, .checked = true };
 	unsigned int first, end;
 	int ret;
 
@@ -198,14 +235,14 @@ static __always_inline int udb_sync_ranges(struct udb_buffer *buf, struct udb_fi
 			udb_trace_sync(buf, range);
 		}
 		/* Nothing that a pause let another file claim is handed over. */
-		if (first)
+		if (!now.checked)
 			ret = udb_sync_check_claims(buf, user, &ranges[first], end - first);
 		if (ret)
 			break;
 		if (for_device && bytes)
 			udb_lend(buf, user, bytes);
 		ret = udb_sync_pieces(buf, user, &ranges[first], end - first, for_device,
-				      &budget);
+				      &now);
 		if (ret)
 			break;
 		/* All at once takes back all that there is. */
@@ -234,13 +271,13 @@ int udb_sync_memory(struct udb_buffer *buf, struct udb_file *user, u64 offset, u
 		.command = for_device ? U_DMA_BUF_SYNC_FOR_DEVICE : U_DMA_BUF_SYNC_FOR_CPU,
 		.direction = dir,
 	};
-	size_t budget = UDB_SYNC_CHUNK;
+	struct udb_sync_progress now = { .budget = UDB_SYNC_CHUNK };
 	int ret;
 
 	udb_trace_sync(buf, &range);
 	rcu_read_lock();
 	ret = READ_ONCE(buf->gone) ? -ENODEV :
-	      udb_sync_piece(buf, user, offset, size, dir, for_device, &budget);
+	      udb_sync_piece(buf, user, offset, size, dir, for_device, &now);
 	rcu_read_unlock();
 	return ret;
 }
@@ -254,7 +291,7 @@ int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *bat
 	if (batch->flags || batch->count > U_DMA_BUF_SYNC_BATCH_MAX)
 		return -EINVAL;
 	if (batch->count > ARRAY_SIZE(few)) {
-		ranges = kvmalloc_array(batch->count, sizeof(*ranges), GFP_KERNEL);
+		ranges = kvmalloc_array(batch->count, sizeof(*ranges), GFP_KERNEL_ACCOUNT);
 		if (!ranges)
 			return -ENOMEM;
 	}

@@ -16,6 +16,7 @@
 #ifndef UDB_H
 #define UDB_H
 
+#include <linux/atomic.h>
 #include <linux/completion.h>
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
@@ -158,7 +159,6 @@ struct udb_buffer {
 	unsigned int dma_mask_bits;
 	unsigned int mmap_mode;		/* UDB_MMAP_* */
 	bool coherent;
-	bool cache_emptied;		/* mmap.c */
 	bool zero_between_users;
 
 	struct mutex opening;		/* for both; above life */
@@ -167,8 +167,13 @@ struct udb_buffer {
 
 	struct udb_counters __percpu *counters;
 
-	/* At the device, by who had no claim or died with one; see claim.c. */
+	/* cache.c */
+	atomic_t cache_uses;
+	int cache_emptied;		/* cache_uses when it was */
+
+	/* See claim.c. */
 	bool astray;
+	bool orphaned;
 	unsigned int range_claims;	/* as gone */
 
 	spinlock_t lock;		/* for all below */
@@ -176,7 +181,8 @@ struct udb_buffer {
 	u64 lent;			/* the sum of udb_file.lent */
 	unsigned int users;		/* open files and running sysfs writes */
 	struct udb_file *claimant;	/* of the whole */
-	struct list_head uses;
+	struct list_head claims;	/* of ranges: few, and looked through by syncs */
+	struct list_head uses;		/* mappings and exports: any number */
 	struct list_head pins;
 	void *vaddr;			/* in_kernel.c */
 	wait_queue_head_t unpinned;
@@ -188,6 +194,8 @@ struct udb_file {
 	u32 map_mode;			/* U_DMA_BUF_MAP_* */
 	bool populates;			/* mmap.c */
 	/* With buf->lock held. */
+	unsigned int uses;		/* mappings and exports, and their bytes */
+	u64 used_bytes;
 	u64 lent;			/* bytes at the device, with a claim */
 	bool claims;			/* the whole or a range */
 	struct u_dma_buf_lent *lent_page;
@@ -195,11 +203,11 @@ struct udb_file {
 
 /* What an open file has claimed, mapped or exported. */
 struct udb_use {
-	struct list_head link;		/* in udb_buffer.uses */
+	struct list_head link;		/* in udb_buffer.claims or .uses */
 	struct udb_file *user;
 	u64 offset;
 	u64 size;
-	bool claim;
+	bool cached;			/* of a mapping */
 	refcount_t vmas;		/* of a mapping, which may be split */
 };
 
@@ -240,7 +248,7 @@ void udb_spec_release(struct udb_spec *spec);
 int udb_buffer_create(struct device *dev);
 void udb_buffer_remove(struct device *dev);
 void udb_buffer_retire(struct udb_buffer *buf);
-int udb_buffer_close(struct udb_buffer *buf);
+int udb_buffer_close(struct udb_buffer *buf, bool vouched);
 void udb_put(struct udb_buffer *buf);
 int udb_enter(struct udb_buffer *buf);
 void udb_leave(struct udb_buffer *buf);
@@ -261,7 +269,8 @@ void udb_parent_exit(void);
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
 void udb_memory_free(struct udb_buffer *buf);
-int udb_memory_walk(struct udb_buffer *buf, void (*visit)(void *start, size_t len));
+int udb_memory_walk(struct udb_buffer *buf, size_t offset, size_t size,
+		    void (*visit)(void *start, size_t len));
 int udb_memory_zero(struct udb_buffer *buf);
 int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
@@ -296,6 +305,16 @@ int udb_chrdev_init(void);
 int udb_chrdev_start(void);
 void udb_chrdev_exit(void);
 dev_t udb_devt(int minor);
+
+/* cache.c */
+bool udb_can_map_uncached(struct udb_buffer *buf);
+int udb_empty_cache(struct udb_file *user, u64 offset, u64 size);
+
+/* Somebody may have left dirty lines in the CPU's cache. */
+static inline void udb_cache_used(struct udb_buffer *buf)
+{
+	atomic_inc(&buf->cache_uses);
+}
 
 /* mmap.c */
 int udb_mmap(struct file *file, struct vm_area_struct *vma);
@@ -344,6 +363,7 @@ struct udb_sync_settings udb_settings(struct udb_buffer *buf);
 int udb_settings_enter(struct udb_buffer *buf, struct udb_file *user);
 int udb_sync_memory(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size,
 		    enum dma_data_direction dir, bool for_device);
+int udb_sync_reader(struct udb_buffer *buf, struct udb_file *user, u64 offset, u64 size);
 int udb_sync_range(struct udb_buffer *buf, struct udb_file *user,
 		   const struct u_dma_buf_sync_range *range);
 int udb_sync_batch(struct udb_file *user, const struct u_dma_buf_sync_batch *batch);

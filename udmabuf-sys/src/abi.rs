@@ -81,7 +81,7 @@ pub const OWNER_DEVICE: u32 = 1;
 /// [`SyncBatch::count`]: how many at most.
 pub const SYNC_BATCH_MAX: u32 = 4096;
 /// Claimed ranges of one buffer, at most.
-pub const CLAIM_RANGES_MAX: u64 = 4096;
+pub const CLAIM_RANGES_MAX: u64 = 256;
 
 /// [`SET_MAP_MODE`]: as `O_SYNC` and `sync_mode` say.
 pub const MAP_BY_FLAGS: u64 = 0;

@@ -66,7 +66,8 @@ impl<'a> CreateOptions<'a> {
 }
 
 /// A buffer that this program made. It is deleted when this, and everything that
-/// was opened through it, is dropped: not while a device owns any of it.
+/// was opened through it, is dropped: not while a device owns any of it, nor after
+/// its last user ended so ([`Created::delete`]).
 #[derive(Debug)]
 pub struct Created(Arc<Deleter>);
 
@@ -107,8 +108,10 @@ impl Created {
     /// does not.
     ///
     /// # Errors
-    /// [`Error::Busy`], with the buffer still there: it is open, here or
-    /// elsewhere, or exported.
+    /// With the buffer still there, [`Error::Busy`]: it is open, here or elsewhere,
+    /// or exported; [`Error::StillDeviceOwned`]: its last user ended while a device
+    /// owned a part. Who knows that the device is idle opens it with
+    /// [`Buffer::recover`], drops that, and deletes it then.
     pub fn delete(mut self) -> Result<(), Handoff<Self>> {
         let deleted = match Arc::get_mut(&mut self.0) {
             Some(deleter) => delete(&deleter.name).map(|()| deleter.is_deleted = true),
@@ -131,6 +134,7 @@ fn delete(name: &str) -> Result<(), Error> {
     let manager = open_manager(name)?;
     manager::delete(manager.as_fd(), name).map_err(|errno| match errno {
         Errno::BUSY => Error::Busy { name: name.into() },
+        Errno::OWNERDEAD => Error::StillDeviceOwned { name: name.into() },
         errno => Error::os(name, "delete", errno),
     })
 }

@@ -107,7 +107,8 @@ impl<M: Mapped> OpenOptions<M> {
     ///
     /// # Errors
     /// As [`Buffer::open`]; [`Error::WrongSize`]; [`Error::Unsupported`] if this
-    /// memory cannot be mapped so.
+    /// memory cannot be mapped so: the buffer of a coherent device, which looks into
+    /// the CPU's cache, is always [`Cached`](crate::Cached).
     pub fn open(&self, name: &str) -> Result<Buffer<CpuOwned, Bidirectional, M>, Error> {
         self.open_as(name, Exclusive::Claim, None)
     }

@@ -159,7 +159,9 @@ struct u_dma_buf_export_args {
 
 /*
  * A dma-buf of a part, which lives as long as anybody holds it, and keeps this
- * file open as long. If it is read-only, devices cannot write it either. Errors:
+ * file open as long. If it is read-only, devices cannot write it either, and its
+ * syncs drop nothing that others wrote. How it is mapped, its own O_SYNC says.
+ * Errors:
  *   EINVAL  the range is empty, not whole pages, or not inside the buffer's
  *           pages; other flags
  *   EBADF   a descriptor for reading or writing asked of a file that is not
@@ -188,7 +190,8 @@ struct u_dma_buf_export_args {
  *   EOWNERDEAD  a former user gave the buffer to the device and never took it
  *               back: the device may still write there. Who knows that it does
  *               not claims with U_DMA_BUF_CLAIM_ADOPT, and the owner becomes
- *               the CPU.
+ *               the CPU. What a claimant left so stays until then, even if who
+ *               has no claim takes back a part, and the owner is the CPU.
  *
  * While the buffer is claimed, handing over a part counts its bytes, taking a
  * part back subtracts them, and the owner is the CPU again once none are left
@@ -249,7 +252,7 @@ struct u_dma_buf_claim_range {
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x43, struct u_dma_buf_claim_range)
 
 /* Of a buffer: each costs the kernel memory, and whoever looks for one time. */
-#define U_DMA_BUF_CLAIM_RANGES_MAX	4096
+#define U_DMA_BUF_CLAIM_RANGES_MAX	256
 
 /**
  * struct u_dma_buf_sync_range - one range of a batch
@@ -295,7 +298,9 @@ struct u_dma_buf_sync_batch {
  * How mappings that are made through this open file from now on reach memory,
  * whatever O_SYNC and sync_mode say. Errors:
  *   EINVAL      not one of the modes
- *   EOPNOTSUPP  this memory cannot be mapped so (a no-map region has no cache)
+ *   EOPNOTSUPP  this memory cannot be mapped so: a no-map region has no cache; a
+ *               coherent device looks into the cache, which a mapping without it
+ *               goes past; x86, and RISC-V without Svpbmt, have no such mappings
  */
 #define U_DMA_BUF_IOCTL_SET_MAP_MODE \
 	_IOW(U_DMA_BUF_IOCTL_TYPE, 0x44, __u64)

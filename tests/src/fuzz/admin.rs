@@ -260,6 +260,8 @@ impl Fuzz {
             Err(Errno::INVAL)
         } else if used {
             Err(Errno::BUSY)
+        } else if self.model.now[kind].is_some_and(|life| self.model.lives[&life].orphaned) {
+            Err(Errno::OWNERDEAD)
         } else {
             Ok(0)
         };

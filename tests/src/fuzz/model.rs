@@ -41,8 +41,7 @@ impl Kind {
 
     pub(crate) fn can_map_uncached(&self) -> bool {
         let coherent = self.flags & abi::DEV_INFO_COHERENT != 0;
-        !cfg!(target_arch = "x86_64")
-            && (!coherent || self.uncached() || cfg!(target_arch = "aarch64"))
+        !cfg!(target_arch = "x86_64") && (!coherent || self.uncached())
     }
 
     /// Bytes that can be mapped and synced.
@@ -59,6 +58,8 @@ pub(crate) struct Life {
     pub(crate) used: bool,
     pub(crate) settings: Settings,
     pub(crate) astray: bool,
+    /// A claimant ended with something at the device, and nobody vouched since.
+    pub(crate) orphaned: bool,
     pub(crate) lent: u64,
     /// Ranges and bytes synced for the CPU and for the device.
     pub(crate) counters: [[u64; 2]; 2],
@@ -148,6 +149,7 @@ impl Model {
             used: false,
             settings,
             astray: false,
+            orphaned: false,
             lent: 0,
             counters: [[0; 2]; 2],
             bytes: bytes.unwrap_or_else(|| vec![0; memory]),
@@ -225,7 +227,9 @@ impl Model {
         let Some(file) = self.files.remove(&id) else { return };
         let Some(life) = self.lives.get_mut(&file.life) else { return };
         if file.claims {
-            life.astray |= file.lent > 0 || file.parts.is_some_and(|parts| parts > 0);
+            let out = file.lent > 0 || file.parts.is_some_and(|parts| parts > 0);
+            life.astray |= out;
+            life.orphaned |= out;
             life.lent -= file.lent;
         }
         if life.gone && self.files_of(file.life) == 0 {
@@ -312,10 +316,11 @@ impl Model {
     fn claim_begin(&mut self, file: Id, adopt: bool) -> Result<(), Errno> {
         let Some(file) = self.files.get_mut(&file) else { return Ok(()) };
         let Some(life) = self.lives.get_mut(&file.life) else { return Ok(()) };
-        if life.astray && !adopt {
+        if (life.astray || life.orphaned) && !adopt {
             return Err(Errno::OWNERDEAD);
         }
         life.astray = false;
+        life.orphaned = false;
         file.claims = true;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::{AsFd, AsRawFd};
-use udmabuf_sys::abi;
+use udmabuf_sys::{abi, ioctl};
 
 use super::{
     arena::{Arena, PAGE, Place},
@@ -241,6 +241,11 @@ impl Fuzz {
             let Some(&file) = self.model.files.keys().next() else { bail!("not opened") };
             self.settings(file)?;
             self.compare(file)?;
+            // Nothing is at a device, which the manager wants to hear.
+            if let Some(fd) = &self.model.files[&file].fd {
+                ioctl::claim(fd.as_fd(), true).context("adopt")?;
+            }
+            ensure!(self.model.claim(file, abi::CLAIM_ADOPT).is_ok(), "adopted, but not modelled");
             let _ = self.close(file);
         }
         for kind in 0..self.model.kinds.len() {

@@ -1,14 +1,15 @@
 //! The parts of a run, and the processes of each.
 
 use std::{
-    fs,
-    os::unix::process::ExitStatusExt,
+    fs::{self, File},
+    os::{fd::AsFd, unix::process::ExitStatusExt},
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use udmabuf_sys::ioctl;
 
 use super::{
     admin::{CLASS, command},
@@ -236,6 +237,10 @@ fn together(board: &str, seed: u64, operations: u64) -> Result<String> {
     results.into_iter().collect::<Result<Vec<_>>>()?;
     // What is left of those that several used can be deleted.
     for (name, _) in chaos::SHARED {
+        if let Ok(file) = File::options().read(true).write(true).open(format!("/dev/{name}")) {
+            // Some died with parts at the device, which there is not.
+            ioctl::claim(file.as_fd(), true).context("adopt")?;
+        }
         while command(format!("delete {name}\n").as_bytes()).is_ok() {}
         ensure!(!fs::exists(format!("{CLASS}/{name}"))?, "{name} cannot be deleted");
     }

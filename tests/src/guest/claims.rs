@@ -2,11 +2,14 @@
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::FileExt,
+    },
     process::{Command, ExitCode},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -23,14 +26,18 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
-    manager::Created,
+    manager::{Created, command},
     module::{CLASS, open},
 };
 
 pub(crate) fn tests(run: &mut Tests, name: &str) {
     run.test("claim a range", || range_claims(name));
     run.test("claims of what others sync", contended);
+    run.test("claims beside many mappings", beside_mappings);
+    run.test("uncached beside a claim", uncached_beside);
     run.test("a range's claimant crashed", || crashed_range(name));
+    run.test("a crash outlasts another's sync", outlasts);
+    run.test("delete after a crash", deleted_after);
     run.test("lent page", || lent_page(name));
     run.test("lent page of a removed buffer", removed);
 }
@@ -187,7 +194,8 @@ pub(crate) fn lend(what: &str) -> ExitCode {
     if lend().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn crash(name: &str, how: &str) -> Result<()> {
+/// Another process claims, hands over and ends.
+pub(crate) fn crash(name: &str, how: &str) -> Result<()> {
     let status =
         Command::new("/proc/self/exe").args(["lend", &format!("{name}:{how}")]).status()?;
     ensure!(status.success(), "lending in another process: {status}");
@@ -215,6 +223,128 @@ fn crashed_range(name: &str) -> Result<String> {
     ioctl::sync_value_for_cpu(other.as_fd(), 8192 << 32 | 64)?;
     ensure!(ioctl::sync_owner(fd)? == abi::OWNER_CPU, "nothing is out any more");
     Ok("remembered for the whole buffer, until adopted".into())
+}
+
+/// Who has no claim takes back what it did not hand over: that is the owner's turn,
+/// but no word for the one who died.
+fn outlasts() -> Result<String> {
+    let made = Created::new("orphan", 16384, "")?;
+    let by_file = || -> Result<()> {
+        Ok(ioctl::sync_value_for_cpu(open(made.name)?.as_fd(), 8192 << 32 | 64)?)
+    };
+    let by_sysfs =
+        || -> Result<()> { Ok(fs::write(format!("{CLASS}/orphan/sync_for_cpu"), "64")?) };
+    for (how, syncs) in [("range", &by_file as &dyn Fn() -> _), ("page", &by_sysfs)] {
+        crash(made.name, how)?;
+        syncs()?;
+        let file = open(made.name)?;
+        let fd = file.as_fd();
+        ensure!(ioctl::sync_owner(fd)? == abi::OWNER_CPU, "{how}: taken back, but not the CPU's");
+        let dead = Err(Errno::OWNERDEAD);
+        ensure!(ioctl::claim(fd, false) == dead, "{how}: forgotten");
+        ensure!(ioctl::claim_range(fd, 0, 4096, false) == dead, "{how}: forgotten for a range");
+        ioctl::claim(fd, true)?;
+        drop(file);
+        ioctl::claim(open(made.name)?.as_fd(), false).context("after it was adopted")?;
+    }
+
+    // Of who had no claim, nobody is told more than the owner.
+    let file = open(made.name)?;
+    ioctl::sync_value_for_device(file.as_fd(), 64)?;
+    ioctl::sync_value_for_cpu(file.as_fd(), 4096 << 32 | 64)?;
+    ioctl::claim(file.as_fd(), false).context("handed over and taken back without a claim")?;
+    Ok("until adopted".into())
+}
+
+/// What a device may still write is not freed by the manager.
+fn deleted_after() -> Result<String> {
+    let dead = Errno::OWNERDEAD.raw_os_error();
+    let delete = || command("delete orphan\n");
+    let made = Created::new("orphan", 16384, "")?;
+    for how in ["range", "page"] {
+        crash(made.name, how)?;
+        let errno = delete()?;
+        ensure!(errno == dead, "deleted after a crash ({how}): errno {errno}");
+        let claimed = ioctl::claim(open(made.name)?.as_fd(), false);
+        ensure!(claimed == Err(Errno::OWNERDEAD), "after the refused delete: {claimed:?}");
+        let file = open(made.name).context("the refused buffer")?;
+        ioctl::claim(file.as_fd(), true)?;
+        ensure!(delete()? == Errno::BUSY.raw_os_error(), "deleted while open");
+        drop(file);
+        made_again(&delete)?;
+    }
+
+    // Existing programs leave a buffer as the device's, and delete it.
+    let file = open(made.name)?;
+    ioctl::sync_value_for_device(file.as_fd(), 64)?;
+    drop(file);
+    made_again(&delete)?;
+
+    // By force it goes in any case.
+    crash(made.name, "range")?;
+    unbind(made.name)?;
+    let errno = delete()?;
+    ensure!(errno == 0, "after its device was unbound: errno {errno}");
+    std::mem::forget(made);
+    Ok("EOWNERDEAD until adopted".into())
+}
+
+/// Deletes the buffer, which has to be possible, and makes it again.
+fn made_again(delete: &dyn Fn() -> Result<i32>) -> Result<()> {
+    let errno = delete()?;
+    ensure!(errno == 0, "delete: errno {errno}");
+    let errno = command("create orphan 16384\n")?;
+    ensure!(errno == 0, "create: errno {errno}");
+    Ok(())
+}
+
+/// Mappings, of which anybody can have many, are not looked through for claims.
+fn beside_mappings() -> Result<String> {
+    const MAPPINGS: usize = 10_000;
+    let made = Created::new("crowded", 16384, "")?;
+    let (claimant, file) = (open(made.name)?, open(made.name)?);
+    ioctl::claim_range(claimant.as_fd(), 12288, 4096, false)?;
+    let ranges = vec![SyncRange { offset: 64, size: 64, command: 1, direction: 2 }; 4096];
+    let fastest = || -> Result<Duration> {
+        let mut least = Duration::MAX;
+        for _ in 0..5 {
+            let started = Instant::now();
+            ioctl::sync_batch(file.as_fd(), &ranges)?;
+            least = least.min(started.elapsed());
+        }
+        Ok(least)
+    };
+    let alone = fastest()?;
+    let maps = (0..MAPPINGS)
+        .map(|_| map(&file, 4096, 4096))
+        .collect::<std::io::Result<Vec<_>>>()
+        .context("many mappings")?;
+    let beside = fastest()?;
+    let seen = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    drop(maps);
+    ensure!(
+        beside < alone * 10 + Duration::from_millis(10),
+        "4096 ranges took {beside:?} beside {MAPPINGS} mappings, and {alone:?} without"
+    );
+    let line = format!("in-use:\t{MAPPINGS} {}\n", MAPPINGS * 4096);
+    ensure!(seen.contains(&line) && seen.len() < 1024, "{} bytes of fdinfo", seen.len());
+    Ok(format!("{alone:?} without {MAPPINGS} mappings, {beside:?} with"))
+}
+
+/// The first mapping without cache of a part minds only claims of that part.
+fn uncached_beside() -> Result<String> {
+    let made = Created::new("beside", 16384, "")?;
+    let claimant = open(made.name)?;
+    ioctl::claim_range(claimant.as_fd(), 4096, 4096, false)?;
+    let uncached = File::from(rustix::fs::open(
+        format!("/dev/{}", made.name),
+        OFlags::RDWR | OFlags::SYNC,
+        Mode::empty(),
+    )?);
+    map(&uncached, 0, 4096).context("before the claim")?;
+    map(&uncached, 8192, 8192).context("behind it")?;
+    busy_io("mapped what is claimed", map(&uncached, 4096, 4096))?;
+    Ok("mapped".into())
 }
 
 fn lent_page(name: &str) -> Result<String> {

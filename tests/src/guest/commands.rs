@@ -15,7 +15,7 @@ use udmabuf_sys::{
     map::Mapping,
 };
 
-use super::module::open;
+use super::{memory_types::has_svpbmt, module::open};
 
 const PAGE: u64 = 4096;
 
@@ -60,9 +60,10 @@ pub(crate) fn every(name: &str) -> Result<String> {
     ensure!(dma_buf::size(export.as_fd())? == PAGE, "another size");
     drop(export);
 
-    // x86 has one way to map memory.
+    // x86 has one way to map memory, and RISC-V may have.
     let refused = ioctl::set_map_mode(fd, abi::MAP_UNCACHED) == Err(Errno::OPNOTSUPP);
-    ensure!(refused == cfg!(any(target_arch = "x86_64", target_arch = "x86")), "uncached");
+    let able = cfg!(any(target_arch = "aarch64", target_arch = "arm")) || has_svpbmt()?;
+    ensure!(refused != able, "uncached: refused {refused}, possible {able}");
     ioctl::set_map_mode(fd, abi::MAP_CACHED)?;
     drop(Mapping::new(fd, PAGE.try_into()?)?);
     ioctl::set_map_mode(fd, abi::MAP_BY_FLAGS)?;

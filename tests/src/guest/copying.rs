@@ -12,21 +12,27 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags},
     io::{Errno, pread, pwrite},
     ioctl::{Opcode, Updater, ioctl, opcode},
     mm::{MapFlags, UserfaultfdFlags, userfaultfd},
     pipe::{SpliceFlags, pipe, splice},
 };
 
+use udmabuf_sys::ioctl as commands;
+
 use super::{
     Tests,
+    existing::traced,
     map::Map,
     module::{bind, open, unbind},
     random::Random,
+    raw,
 };
 
 pub(crate) fn tests(run: &mut Tests, name: &'static str) {
     run.test("read and write", || moves_bytes(name));
+    run.test("read only, and synced", || read_only(name));
     run.test("fault 24 bad memory", || bad_memory(name));
     run.test("splice", || splices(name));
     run.test("fault 23 slow memory", || slow_memory(name));
@@ -60,6 +66,38 @@ fn moves_bytes(name: &str) -> Result<String> {
     let map = Map::new(&file, SIZE, MapFlags::empty())?;
     ensure!((0..SIZE).all(|at| map.get(at) == model[at]), "the mapping differs, seed {seed}");
     Ok(format!("{SIZE} bytes, seed {seed}"))
+}
+
+/// A reader cannot drop what others wrote and is still in the cache: that is
+/// written back first, and nothing is only dropped.
+fn read_only(name: &str) -> Result<String> {
+    let path = format!("/dev/{name}");
+    let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::SYNC, Mode::empty())?;
+    let (dma_buf, _) = commands::export(file.as_fd(), OFlags::RDONLY, 4096, 4096)?;
+    let by_file = || Ok(pread(&file, &mut [0; 4096], 4096).map(drop)?);
+    let by_export = || {
+        // Begin and end, of reading.
+        for flags in [1u64, 4 | 1] {
+            raw::call(dma_buf.as_fd(), 0x4008_6200, &mut flags.to_ne_bytes())?;
+        }
+        Ok(())
+    };
+    let ways: [(&str, &dyn Fn() -> Result<()>); 2] = [("file", &by_file), ("export", &by_export)];
+    for (what, reads) in ways {
+        let trace = traced(reads)?;
+        let at = |event: &str| trace.find(&format!("{event} offset=0x1000 size=4096 how="));
+        let (Some(cleaned), Some(dropped)) =
+            (at("u_dma_buf_sync_for_device: minor=0"), at("u_dma_buf_sync_for_cpu: minor=0"))
+        else {
+            bail!("{what}: not both ways: {trace}");
+        };
+        ensure!(cleaned < dropped, "{what}: dropped before it was written back: {trace}");
+        // On some machines, to give a device what it will write is to drop it.
+        let given =
+            trace.lines().find(|line| line.contains("for_device") && line.contains("how=2"));
+        ensure!(given.is_none(), "{what}: {given:?}");
+    }
+    Ok("written back first".into())
 }
 
 /// fault 24: memory that cannot be accessed is EFAULT, and what is before it counts.

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     os::{
-        fd::AsFd,
+        fd::{AsFd, AsRawFd},
         unix::fs::{FileExt, OpenOptionsExt},
     },
 };
@@ -15,9 +15,11 @@ use udmabuf_sys::{abi, ioctl};
 
 use super::{
     Pair, Tests,
+    existing::traced,
     manager::Created,
     map::{Map, load_pages, map_with},
     module::{self, CLASS, attribute, open},
+    peer::{peer_must, unload_peer},
 };
 
 pub(crate) fn tests(run: &mut Tests, pairs: &[Pair]) {
@@ -25,8 +27,10 @@ pub(crate) fn tests(run: &mut Tests, pairs: &[Pair]) {
     for [name, _] in pairs {
         run.test(&format!("memory types of {name}"), || cells(name));
         run.test(&format!("one memory of {name}"), || one_memory(name));
+        run.test(&format!("memory types of {name}, exported"), || exported(name));
     }
     let name = pairs[0][0];
+    run.test("emptied after a cached user", emptied);
     run.test("fault 01 private mappings", || private(name));
     run.test("fault 24 first touch", || populated(name));
     run.test("large pages", large);
@@ -45,11 +49,21 @@ const CELLS: [[&str; 2]; 8] = [
     ["write-combined", "write-combined"],
 ];
 
-/// x86 maps RAM in one way only; elsewhere a coherent device's cache cannot be
-/// emptied for it, but on arm64.
+fn is_coherent(name: &str) -> Result<bool> {
+    Ok(attribute(name, "dma_coherent")? == "1\n")
+}
+
+/// x86 maps RAM in one way only, and so does RISC-V without Svpbmt; elsewhere a
+/// coherent device's cache cannot be emptied for it, but on arm64.
 fn has_types(name: &str) -> Result<bool> {
-    let coherent = attribute(name, "dma_coherent")? == "1\n";
-    Ok(cfg!(target_arch = "aarch64") || (cfg!(target_arch = "arm") && !coherent))
+    Ok(cfg!(target_arch = "aarch64")
+        || (!is_coherent(name)? && (cfg!(target_arch = "arm") || has_svpbmt()?)))
+}
+
+/// RISC-V's page-based memory types.
+pub(crate) fn has_svpbmt() -> Result<bool> {
+    let is_there = || fs::read_to_string("/proc/cpuinfo").map(|text| text.contains("svpbmt"));
+    Ok(cfg!(target_arch = "riscv64") && is_there()?)
 }
 
 fn open_sync(name: &str, flag: OFlags) -> Result<File> {
@@ -91,17 +105,16 @@ fn cells(name: &str) -> Result<String> {
         (abi::MAP_WRITE_COMBINED, "write-combined"),
         (abi::MAP_BY_FLAGS, "write-combined"),
     ] {
-        match ioctl::set_map_mode(file.as_fd(), mode) {
-            Err(error) => ensure!(
-                error == Errno::OPNOTSUPP && !types && mode > abi::MAP_CACHED,
-                "map mode {mode}: {error}"
-            ),
-            Ok(()) => {
-                let kind = type_of(&file)?;
-                let expected = if types { expected } else { "cached" };
-                ensure!(kind == expected, "map mode {mode}: {kind}, not {expected}");
-            }
+        // What is coherent has the cached mode alone, whatever the table gives.
+        if mode > abi::MAP_CACHED && (!types || is_coherent(name)?) {
+            let refused = ioctl::set_map_mode(file.as_fd(), mode);
+            ensure!(refused == Err(Errno::OPNOTSUPP), "map mode {mode}: {refused:?}");
+            continue;
         }
+        ioctl::set_map_mode(file.as_fd(), mode).with_context(|| format!("map mode {mode}"))?;
+        let kind = type_of(&file)?;
+        let expected = if types { expected } else { "cached" };
+        ensure!(kind == expected, "map mode {mode}: {kind}, not {expected}");
     }
     let error = ioctl::set_map_mode(file.as_fd(), 4);
     ensure!(error == Err(Errno::INVAL), "map mode 4: {error:?}");
@@ -112,6 +125,83 @@ fn cells(name: &str) -> Result<String> {
     let by_user = cfg!(target_arch = "aarch64") && attribute(name, "dma_coherent")? == "0\n";
     ensure!((flags & abi::CAP_USER_SYNC != 0) == by_user, "USER_SYNC in {flags:#x}");
     Ok(if types { "each as the header says" } else { "all cached" }.into())
+}
+
+/// An export's own `O_SYNC` counts, not that of the file it was made through.
+fn exported(name: &str) -> Result<String> {
+    let types = has_types(name)?;
+    for flag in [OFlags::empty(), OFlags::SYNC] {
+        for of in [OFlags::empty(), OFlags::SYNC] {
+            let file = open_sync(name, of)?;
+            let (dma_buf, _) = ioctl::export(file.as_fd(), OFlags::RDWR | flag, 0, 4096)?;
+            let kind = type_of(&File::from(dma_buf))?;
+            let expected = if types && flag == OFlags::SYNC { "uncached" } else { "cached" };
+            ensure!(kind == expected, "exported with {flag:?} of {of:?}: {kind}, not {expected}");
+        }
+    }
+    Ok("by its own O_SYNC".into())
+}
+
+/// The lines that a cached user may have left are written back before the next
+/// mapping without cache, and not again before there was another.
+fn emptied() -> Result<String> {
+    let made = Created::new("emptied", 16384, "")?;
+    if !has_types(made.name)? {
+        return Ok("skipped: no mapping is without cache".into());
+    }
+    let uncached = || -> Result<bool> {
+        let trace = traced(|| {
+            Map::new(&open_sync(made.name, OFlags::SYNC)?, 16384, MapFlags::empty())?;
+            Ok(())
+        })?;
+        Ok(trace.contains("u_dma_buf_empty_cache"))
+    };
+    ensure!(uncached()?, "not emptied for the first");
+    ensure!(!uncached()?, "emptied again, although nobody used the cache");
+    let mapped = || -> Result<()> {
+        Map::new(&open(made.name)?, 16384, MapFlags::empty())?.set(0, 1);
+        Ok(())
+    };
+    let written = || Ok(open(made.name)?.write_all_at(&[1; 64], 4096)?);
+    let exported = || -> Result<()> {
+        let (dma_buf, _) = ioctl::export(open(made.name)?.as_fd(), OFlags::RDWR, 0, 4096)?;
+        Map::new(&File::from(dma_buf), 4096, MapFlags::empty())?.set(0, 1);
+        Ok(())
+    };
+    let by_kernel = || -> Result<()> {
+        let (dma_buf, _) = ioctl::export(open(made.name)?.as_fd(), OFlags::RDWR, 0, 4096)?;
+        peer_must(&format!("vmap {}", dma_buf.as_raw_fd()))?;
+        peer_must("poke 0 1")?;
+        peer_must("vunmap")?;
+        unload_peer()
+    };
+    let users: [(&str, &dyn Fn() -> Result<()>); 4] = [
+        ("mapping", &mapped),
+        ("write", &written),
+        ("export's mapping", &exported),
+        ("kernel mapping", &by_kernel),
+    ];
+    for (what, user) in users {
+        user().context(what)?;
+        ensure!(uncached()?, "not emptied after a cached {what}");
+        ensure!(!uncached()?, "emptied twice after a cached {what}");
+    }
+
+    // One that was there at that time may have left lines until it ends.
+    let cached = Map::new(&open(made.name)?, 16384, MapFlags::empty())?;
+    ensure!(uncached()?, "not emptied beside a cached mapping");
+    cached.set(0, 2);
+    drop(cached);
+    ensure!(uncached()?, "not emptied after a mapping that stayed cached");
+    // A part is emptied for itself alone.
+    mapped()?;
+    let part = traced(|| {
+        Map::new(&open_sync(made.name, OFlags::SYNC)?, 4096, MapFlags::empty())?;
+        Ok(())
+    })?;
+    ensure!(part.contains("u_dma_buf_empty_cache"), "not emptied for a part: {part}");
+    ensure!(uncached()?, "a part was taken for the whole");
+    Ok("after each user of the cache, once".into())
 }
 
 /// Bytes that one mapping wrote, the other types of mapping see.

@@ -16,7 +16,9 @@ use udmabuf::{
     devices,
 };
 
-use super::{Pair, Tests, allocations, errors::says, module::CLASS};
+use super::{
+    Pair, Tests, allocations, claims::crash, errors::says, memory_types::has_svpbmt, module::CLASS,
+};
 
 pub(crate) fn tests(run: &mut Tests, board: &str, plain: &'static str, coherent: Option<Pair>) {
     for name in [Some(plain), coherent.map(|pair| pair[0])].into_iter().flatten() {
@@ -146,9 +148,10 @@ fn remembered(name: &str) -> Result<String> {
     says(&error, &[name])
 }
 
-/// A coherent device's memory is mapped without cache on arm64 alone.
+/// A coherent device's memory is mapped with the cache alone.
 fn has_modes(name: &str) -> Result<bool> {
-    Ok(cfg!(target_arch = "aarch64") || !Buffer::open(name)?.is_coherent())
+    let able = cfg!(any(target_arch = "aarch64", target_arch = "arm")) || has_svpbmt()?;
+    Ok(able && !Buffer::open(name)?.is_coherent())
 }
 
 fn modes(name: &str) -> Result<String> {
@@ -347,9 +350,16 @@ fn created() -> Result<String> {
     drop(buffer);
     ensure!(!listed()?, "not deleted with its last user");
 
-    let created = CreateOptions::new("sdk-made", 4096).dma_mask(32).create()?;
-    drop(created.open_with(&OpenOptions::new().expect_size(4096))?);
-    if let Err(kept) = created.delete() {
+    let created = CreateOptions::new("sdk-made", 8192).dma_mask(32).create()?;
+    drop(created.open_with(&OpenOptions::new().expect_size(8192))?);
+    // Another process ended with a part at a device.
+    crash("sdk-made", "range")?;
+    let Err(kept) = created.delete() else { bail!("deleted what a device may still write") };
+    ensure!(matches!(kept.error, Error::StillDeviceOwned { .. }), "{kept}");
+    ensure!(listed()?, "deleted all the same");
+    // SAFETY: no device was given the address.
+    drop(unsafe { Buffer::recover("sdk-made") }?);
+    if let Err(kept) = kept.value.delete() {
         bail!("{kept}");
     }
     ensure!(!listed()?, "not deleted");

@@ -298,7 +298,9 @@ fn map(
         ioctl::set_map_mode(fd, opening.map_mode).map_err(|errno| match errno {
             Errno::OPNOTSUPP => Error::Unsupported {
                 name: name.into(),
-                what: "this memory cannot be mapped in that mode: a no-map region not cached, and what is coherent not otherwise, except on arm64",
+                what: "this memory cannot be mapped in that mode: a no-map region not cached; \
+                       a coherent device's buffer not otherwise, nor any on x86 or on RISC-V \
+                       without Svpbmt",
             },
             errno => Error::os(name, format!("ioctl SET_MAP_MODE {}", opening.map_mode), errno),
         })?;
