@@ -130,6 +130,8 @@ pub fn create(manager: BorrowedFd<'_>, name: &str, size: u64, options: Options<'
 ///
 /// # Errors
 /// `INVAL`: there is none of that name. `BUSY`: it is open, mapped or exported.
+/// `OWNERDEAD`: a claimant ended with a part at a device, and nobody has claimed the
+/// buffer since, with `adopt`.
 pub fn delete(manager: BorrowedFd<'_>, name: &str) -> Result<()> {
     let mut command = Command::new();
     command.add("delete ")?;

@@ -300,7 +300,7 @@ fn made_again(delete: &dyn Fn() -> Result<i32>) -> Result<()> {
 
 /// Mappings, of which anybody can have many, are not looked through for claims.
 fn beside_mappings() -> Result<String> {
-    const MAPPINGS: usize = 10_000;
+    const MAPPINGS: usize = 2_000;
     let made = Created::new("crowded", 16384, "")?;
     let (claimant, file) = (open(made.name)?, open(made.name)?);
     ioctl::claim_range(claimant.as_fd(), 12288, 4096, false)?;
