@@ -85,6 +85,13 @@ impl VfioLine {
         self.check()?;
         let mut count = [0; 8];
         read(&self.event, &mut count)?;
+        // Of a card that is out the kernel reads all ones, and so that it asks for
+        // an interrupt: each time that this is unmasked, for ever.
+        if self.irq == Irq::Intx {
+            self.config
+                .check()
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
         Ok(u32::try_from(u64::from_ne_bytes(count)).unwrap_or(u32::MAX))
     }
 
