@@ -90,8 +90,9 @@ static void udb_revoke(struct udb_buffer *buf)
 }
 
 /*
- * As a removal begins, but for a buffer that nobody uses; else -EBUSY. vouched: no
- * device writes there, or -EOWNERDEAD after a claimant who left that open.
+ * As a removal begins, but for a buffer that nobody uses; else -EBUSY. -ENODEV if
+ * one has begun. vouched: no device writes there, or -EOWNERDEAD after a claimant who
+ * left that open.
  */
 int udb_buffer_close(struct udb_buffer *buf, bool vouched)
 {
@@ -100,7 +101,9 @@ int udb_buffer_close(struct udb_buffer *buf, bool vouched)
 	down_write(&buf->life);
 	spin_lock(&buf->lock);
 	/* The kernel's own mapping is one user. */
-	if (buf->users > (buf->vaddr ? 1 : 0))
+	if (buf->gone)
+		ret = -ENODEV;
+	else if (buf->users > (buf->vaddr ? 1 : 0))
 		ret = -EBUSY;
 	else if (buf->orphaned && !vouched)
 		ret = -EOWNERDEAD;
@@ -154,8 +157,6 @@ static struct udb_buffer *udb_buffer_new(struct device *own, const struct udb_sp
 	mutex_init(&buf->opening);
 	buf->zero_between_users = spec->zero_between_users;
 	spin_lock_init(&buf->lock);
-	INIT_LIST_HEAD(&buf->bound);
-	init_completion(&buf->retired);
 	buf->own = own;
 	INIT_LIST_HEAD(&buf->claims);
 	INIT_LIST_HEAD(&buf->uses);
@@ -263,7 +264,7 @@ err_revoke:
 	return ret;
 }
 
-/* With spec->parent locked, if there is one. */
+/* With spec->parent, if there is one, keeping its driver. */
 static int udb_buffer_make(struct device *own, const struct udb_spec *spec)
 {
 	bool reserved = udb_params_made(own);
@@ -293,8 +294,6 @@ static int udb_buffer_make(struct device *own, const struct udb_spec *spec)
 	ret = udb_buffer_start(buf, spec);
 	if (ret)
 		goto err_buffer;
-	if (buf->parent)
-		udb_parent_add(buf);
 	dev_set_drvdata(own, buf);
 	trace_u_dma_buf_create(buf->minor, buf->size, buf->memory.dma_addr);
 	udb_log_created(buf);
@@ -316,25 +315,24 @@ int udb_buffer_create(struct device *own)
 	ret = udb_read_properties(own, &spec);
 	if (ret)
 		goto out;
-	if (!spec.parent) {
-		ret = udb_buffer_make(own, &spec);
-		goto out;
-	}
-	ret = udb_parent_lock(spec.parent);
-	if (ret) {
-		dev_err(own, "bind: %s has no driver, which would set up its DMA\n",
-			dev_name(spec.parent));
-		goto out;
+	if (spec.parent) {
+		ret = udb_parent_link(own, spec.parent);
+		if (ret) {
+			dev_err(own, "bind: %s has no driver, which would set up its DMA\n",
+				dev_name(spec.parent));
+			goto out;
+		}
+	} else {
+		spec.parent = get_device(udb_made_parent(own));
 	}
 	ret = udb_buffer_make(own, &spec);
-	udb_parent_unlock();
 out:
 	udb_spec_release(&spec);
 	return ret;
 }
 
 /* Takes the memory from whoever uses it, and the buffer out of sight. */
-void udb_buffer_retire(struct udb_buffer *buf)
+static void udb_buffer_retire(struct udb_buffer *buf)
 {
 	trace_u_dma_buf_remove(buf->minor, buf->size, buf->memory.dma_addr);
 	udb_revoke(buf);
@@ -352,10 +350,10 @@ void udb_buffer_remove(struct device *own)
 {
 	struct udb_buffer *buf = dev_get_drvdata(own);
 
-	if (udb_parent_forget(buf))
-		udb_buffer_retire(buf);
+	udb_buffer_retire(buf);
 	if (!udb_params_made(own))
 		udb_minor_release(buf->minor);
+	udb_made_unbound(own);
 	udb_put(buf);
 
 	if (udb_info_enable & UDB_INFO_INSTALL)

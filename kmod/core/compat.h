@@ -16,6 +16,7 @@
 #include <linux/property.h>
 #include <linux/sched/mm.h>
 #include <linux/splice.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 #include <linux/version.h>
 
@@ -103,17 +104,18 @@ static inline bool udb_fault_in(struct iov_iter *iter, size_t size, bool write)
 		return fault_in_iov_iter_readable(iter, size) == size;
 	return fault_in_iov_iter_writeable(iter, size) == size;
 #else
+	/* Stable kernels, too, took away what there was: a byte brings its page. */
 	struct iovec part;
+	char __maybe_unused byte;
 
 	if (!iter_is_iovec(iter))
 		return false;
 	part = iov_iter_iovec(iter);
-	/* A page, as what follows may be bad. */
-	size = min_t(size_t, min(size, part.iov_len),
-		     PAGE_SIZE - offset_in_page((unsigned long)part.iov_base));
+	if (!min(size, part.iov_len))
+		return false;
 	if (write)
-		return fault_in_pages_readable(part.iov_base, size);
-	return fault_in_pages_writeable(part.iov_base, size);
+		return get_user(byte, (char __user *)part.iov_base);
+	return put_user((char)0, (char __user *)part.iov_base);
 #endif
 }
 
@@ -172,21 +174,29 @@ static inline unsigned long udb_huge_unmapped_area(struct file *file, unsigned l
  * dma_buf_ops.vmap and .vunmap, made of vmap(dmabuf), which gives an address or
  * an error pointer, and vunmap(dmabuf).
  */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 18, 0)
 #include <linux/iosys-map.h>
+#define udb_vmap_result iosys_map
+#define udb_set_vmap_result(map, vaddr) iosys_map_set_vaddr(map, vaddr)
+#else
+#include <linux/dma-buf-map.h>
+#define udb_vmap_result dma_buf_map
+#define udb_set_vmap_result(map, vaddr) dma_buf_map_set_vaddr(map, vaddr)
+#endif
 
 #define UDB_DMA_BUF_VMAP_OPS(vmap, vunmap)					\
-static int vmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
+static int vmap##_op(struct dma_buf *dmabuf, struct udb_vmap_result *map)	\
 {										\
 	void *vaddr = vmap(dmabuf);						\
 										\
 	if (IS_ERR(vaddr))							\
 		return PTR_ERR(vaddr);						\
-	iosys_map_set_vaddr(map, vaddr);					\
+	udb_set_vmap_result(map, vaddr);					\
 	return 0;								\
 }										\
 										\
-static void vunmap##_op(struct dma_buf *dmabuf, struct iosys_map *map)		\
+static void vunmap##_op(struct dma_buf *dmabuf, struct udb_vmap_result *map)	\
 {										\
 	vunmap(dmabuf);								\
 }

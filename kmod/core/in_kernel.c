@@ -11,7 +11,8 @@
 #include "../include/linux/u-dma-buf.h"
 #include "udb.h"
 
-static const char *udb_quirk_name(u64 option)
+/* In the order of quirk_mmap_mode; 0: the default. */
+static int udb_quirk_name(u64 option, const char **name)
 {
 	static const char * const names[] = {
 		[1] = "quirk-mmap-off",
@@ -21,7 +22,10 @@ static const char *udb_quirk_name(u64 option)
 	};
 	unsigned int mode = (option >> U_DMA_BUF_OPTION_MMAP_MODE_SHIFT) & 7;
 
-	return mode < ARRAY_SIZE(names) ? names[mode] : NULL;
+	if (mode >= ARRAY_SIZE(names))
+		return -EINVAL;
+	*name = names[mode];
+	return 0;
 }
 
 struct device *u_dma_buf_device_create(const char *name, int id, size_t size, u64 option,
@@ -32,15 +36,15 @@ struct device *u_dma_buf_device_create(const char *name, int id, size_t size, u6
 		.size = size,
 		.minor = id < 0 ? UDB_ANY_MINOR : id,
 		.dma_mask_bits = option & U_DMA_BUF_OPTION_DMA_MASK,
-		.quirk = udb_quirk_name(option),
+		.parent = parent,
 	};
 
-	if (parent) {
-		if (!parent->bus)
-			return ERR_PTR(-EINVAL);
-		request.bus = parent->bus->name;
-		request.device = dev_name(parent);
-	}
+	if (udb_quirk_name(option, &request.quirk))
+		return ERR_PTR(-EINVAL);
+	/* Its driver is the caller, and so stays; also in its probe. */
+	if (parent && (!READ_ONCE(parent->driver) || !parent->dma_mask ||
+		       !parent->coherent_dma_mask))
+		return ERR_PTR(-EINVAL);
 	return udb_made_create(&request);
 }
 EXPORT_SYMBOL_GPL(u_dma_buf_device_create);

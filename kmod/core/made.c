@@ -19,7 +19,12 @@ struct udb_made {
 	struct list_head link;
 	struct platform_device *pdev;
 	bool by_manager;
+	struct device *parent;	/* with a reference, whose driver asked; or NULL */
 	int error;		/* how its probe ended, which adding it does not tell */
+	/* With udb_made_lock held: while it is bound. */
+	struct udb_buffer *buf;
+	/* Of a buffer that another module asked for: it tells when it is through. */
+	struct udb_pin pin;
 };
 
 /* One creation or deletion at a time. */
@@ -44,8 +49,35 @@ void udb_made_probed(struct device *dev, int error)
 {
 	struct udb_made *made = udb_made_find(dev);
 
-	if (made)
-		made->error = error;
+	if (!made)
+		return;
+	made->error = error;
+	if (error)
+		return;
+	spin_lock(&udb_made_lock);
+	made->buf = dev_get_drvdata(dev);
+	if (!made->by_manager)
+		udb_pin(made->buf, &made->pin, NULL);
+	spin_unlock(&udb_made_lock);
+}
+
+/* Its buffer is gone; the device may be bound again. */
+void udb_made_unbound(struct device *dev)
+{
+	struct udb_made *made = udb_made_find(dev);
+
+	if (!made)
+		return;
+	spin_lock(&udb_made_lock);
+	made->buf = NULL;
+	spin_unlock(&udb_made_lock);
+}
+
+struct device *udb_made_parent(struct device *dev)
+{
+	struct udb_made *made = udb_made_find(dev);
+
+	return made ? made->parent : NULL;
 }
 
 static int udb_made_describe(struct device *dev, const struct udb_request *request)
@@ -70,7 +102,7 @@ static int udb_made_describe(struct device *dev, const struct udb_request *reque
 		if (!bind)
 			return -ENOMEM;
 		properties[n++] = PROPERTY_ENTRY_STRING("bind", bind);
-	} else if (!mask) {
+	} else if (!mask && !request->parent) {
 		mask = udb_dma_mask_bit;
 	}
 	if (mask)
@@ -87,6 +119,40 @@ static void udb_made_forget(struct udb_made *made)
 	spin_unlock(&udb_made_lock);
 }
 
+static void udb_made_unpin(struct udb_made *made)
+{
+	/* Pinned, it cannot go. */
+	if (!made->by_manager && made->buf)
+		udb_unpin(made->buf, &made->pin);
+}
+
+/*
+ * Out of the list, so before its address can be another device's. Without
+ * udb_made_mutex: the removal may wait for who has pinned pages.
+ */
+static void udb_made_free(struct udb_made *made)
+{
+	udb_made_unpin(made);
+	platform_device_del(made->pdev);
+	platform_device_put(made->pdev);
+	put_device(made->parent);
+	kfree(made);
+}
+
+/*
+ * The parent's driver has been removed, its DMA set-up not yet. What it made and
+ * did not remove, maybe as programs still use it, goes now.
+ */
+static void udb_made_orphaned(void *data)
+{
+	struct udb_made *made = data;
+
+	mutex_lock(&udb_made_mutex);
+	udb_made_forget(made);
+	mutex_unlock(&udb_made_mutex);
+	udb_made_free(made);
+}
+
 /* The device, without a reference, or an error pointer. */
 struct device *udb_made_create(const struct udb_request *request)
 {
@@ -96,6 +162,7 @@ struct device *udb_made_create(const struct udb_request *request)
 	if (!made)
 		return ERR_PTR(-ENOMEM);
 	made->by_manager = request->by_manager;
+	made->parent = get_device(request->parent);
 	made->error = -ENXIO;
 	made->pdev = platform_device_alloc(UDB_NAME, PLATFORM_DEVID_AUTO);
 	if (!made->pdev) {
@@ -116,12 +183,15 @@ struct device *udb_made_create(const struct udb_request *request)
 	if (ret)
 		goto err_forget;
 	ret = made->error;
+	if (!ret && made->parent)
+		ret = devm_add_action(made->parent, udb_made_orphaned, made);
 	if (ret)
 		goto err_del;
 	mutex_unlock(&udb_made_mutex);
 	return &made->pdev->dev;
 
 err_del:
+	udb_made_unpin(made);
 	platform_device_del(made->pdev);
 err_forget:
 	udb_made_forget(made);
@@ -129,40 +199,39 @@ err_forget:
 err_put:
 	platform_device_put(made->pdev);
 err_free:
+	put_device(made->parent);
 	kfree(made);
 	return ERR_PTR(ret);
 }
 
 /*
- * Out of the list, so before its address can be another device's. Without
- * udb_made_mutex: the removal may wait for who has pinned pages.
- */
-static void udb_made_free(struct udb_made *made)
-{
-	platform_device_del(made->pdev);
-	platform_device_put(made->pdev);
-	kfree(made);
-}
-
-/*
- * -EBUSY while it is in use, by more than the kernel's own mapping; else forgotten. Another
- * module, whose buffer it is, knows of its device; the manager does not.
+ * -EBUSY while it is in use, by more than the kernel's own mapping; else
+ * forgotten. Another module, whose buffer it is, knows of its device; the manager
+ * does not.
  */
 static int udb_made_retire(struct udb_made *made)
 {
-	struct device *dev = &made->pdev->dev;
 	struct udb_buffer *buf;
 	int ret = 0;
 
-	device_lock(dev);
-	/* Somebody may have unbound it, and given it another driver. */
-	buf = dev->driver && !strcmp(dev->driver->name, UDB_NAME) ? dev_get_drvdata(dev) : NULL;
+	spin_lock(&udb_made_lock);
+	buf = made->buf;
 	if (buf)
+		kref_get(&buf->ref);
+	spin_unlock(&udb_made_lock);
+	if (buf) {
 		ret = udb_buffer_close(buf, !made->by_manager);
-	device_unlock(dev);
-	if (!ret)
-		udb_made_forget(made);
-	return ret;
+		udb_put(buf);
+	}
+	/* Somebody unbinds it, and may have to wait: for its maker. */
+	if (ret == -ENODEV)
+		ret = made->by_manager ? -EBUSY : 0;
+	if (ret)
+		return ret;
+	if (made->parent)
+		devm_remove_action(made->parent, udb_made_orphaned, made);
+	udb_made_forget(made);
+	return 0;
 }
 
 static bool udb_made_has_name(struct udb_made *made, const char *name)
@@ -214,6 +283,8 @@ void udb_made_remove_all(void)
 
 	/* Nobody else is left. */
 	list_for_each_entry_safe(made, next, &udb_made_all, link) {
+		if (made->parent)
+			devm_remove_action(made->parent, udb_made_orphaned, made);
 		udb_made_forget(made);
 		udb_made_free(made);
 	}

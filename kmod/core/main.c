@@ -59,15 +59,11 @@ static int __init udb_init(void)
 	if (ret)
 		goto err_inode;
 
-	ret = udb_parent_init();
-	if (ret)
-		goto err_chrdev;
-
 	/* Device-tree nodes are probed first, but parameters win a clash. */
 	udb_params_reserve();
 	ret = platform_driver_register(&udb_driver);
 	if (ret)
-		goto err_parent;
+		goto err_chrdev;
 	ret = udb_params_create();
 	if (ret)
 		goto err_driver;
@@ -84,8 +80,6 @@ err_params:
 	udb_params_remove();
 err_driver:
 	platform_driver_unregister(&udb_driver);
-err_parent:
-	udb_parent_exit();
 err_chrdev:
 	udb_chrdev_exit();
 err_inode:
@@ -102,7 +96,6 @@ static void __exit udb_exit(void)
 	udb_made_remove_all();
 	udb_params_remove();
 	platform_driver_unregister(&udb_driver);
-	udb_parent_exit();
 	udb_chrdev_exit();
 	udb_inode_exit();
 	udb_class_exit();

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Who reaches a buffer's memory by ways that cannot be taken from them, through
- * an exported dma-buf: as long as there is anybody, the memory stays.
+ * Who reaches a buffer's memory by ways that cannot be taken from them: through
+ * an exported dma-buf, or as the driver that had it made. As long as there is
+ * anybody, the memory stays.
  */
 #include <linux/device.h>
 #include <linux/jiffies.h>
 
 #include "udb.h"
 
-/* Between udb_enter() and udb_leave(). dev: NULL for the kernel itself. */
+/* Between udb_enter() and udb_leave(), or in its probe. dev: NULL for the kernel itself. */
 void udb_pin(struct udb_buffer *buf, struct udb_pin *pin, struct device *dev)
 {
 	pin->dev = dev;
@@ -44,8 +45,8 @@ static void udb_name_pin(struct udb_buffer *buf)
 	spin_lock(&buf->lock);
 	pin = list_first_entry_or_null(&buf->pins, struct udb_pin, link);
 	if (pin)
-		dev_warn(buf->own, "removal waits for %s, which uses an exported dma-buf\n",
-			 pin->dev ? dev_name(pin->dev) : "a kernel mapping");
+		dev_warn(buf->own, "removal waits for %s\n", pin->dev ?
+			 dev_name(pin->dev) : "a kernel mapping, or the driver that had it made");
 	spin_unlock(&buf->lock);
 }
 

@@ -17,7 +17,6 @@
 #define UDB_H
 
 #include <linux/atomic.h>
-#include <linux/completion.h>
 #include <linux/dma-direction.h>
 #include <linux/fs.h>
 #include <linux/kref.h>
@@ -92,6 +91,7 @@ struct udb_request {
 	const char *quirk;		/* quirk-mmap-*, or NULL */
 	const char *bus;		/* of device; NULL: platform */
 	const char *device;		/* the parent's name, or NULL */
+	struct device *parent;		/* of who asks, a driver in the kernel; or NULL */
 	bool by_manager;
 };
 
@@ -148,8 +148,6 @@ struct udb_buffer {
 	struct udb_memory memory;
 
 	struct device *parent;		/* referenced; or NULL */
-	struct list_head bound;		/* parent.c */
-	struct completion retired;	/* with its parent */
 
 	/* Constant once the buffer can be seen. */
 	struct device *sys_dev;
@@ -234,6 +232,8 @@ int udb_made_delete(const char *name);
 int udb_made_remove(struct device *dev);
 void udb_made_remove_all(void);
 void udb_made_probed(struct device *dev, int error);
+void udb_made_unbound(struct device *dev);
+struct device *udb_made_parent(struct device *dev);
 char *udb_made_list(void);
 
 /* manager.c */
@@ -247,7 +247,6 @@ void udb_spec_release(struct udb_spec *spec);
 /* buffer.c */
 int udb_buffer_create(struct device *dev);
 void udb_buffer_remove(struct device *dev);
-void udb_buffer_retire(struct udb_buffer *buf);
 int udb_buffer_close(struct udb_buffer *buf, bool vouched);
 void udb_put(struct udb_buffer *buf);
 int udb_enter(struct udb_buffer *buf);
@@ -259,12 +258,7 @@ void udb_class_exit(void);
 /* parent.c */
 struct device *udb_parent_find(const char *bus, const char *name);
 struct device *udb_parent_find_bound(const char *bind);
-int udb_parent_lock(struct device *parent);
-void udb_parent_unlock(void);
-void udb_parent_add(struct udb_buffer *buf);
-bool udb_parent_forget(struct udb_buffer *buf);
-int udb_parent_init(void);
-void udb_parent_exit(void);
+int udb_parent_link(struct device *own, struct device *parent);
 
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * The guest tests' other side of u-dma-buf: a driver that imports its dma-bufs
- * for a device of its own, and one that uses its functions. A line of text
+ * The guest tests' other side of u-dma-buf: an importer of its dma-bufs, with a
+ * device of its own (udb-peer); a user of its functions, and a driver that has a
+ * buffer for its device (udb-driven); and a device that waits for another
+ * (udb-waiting). A line of text
  * written to the parameter `run` is done in the writer's context; reading it
  * gives the last results.
  */
@@ -30,6 +32,8 @@ MODULE_IMPORT_NS(DMA_BUF);
 #endif
 
 static struct platform_device *peer_pdev;
+static struct platform_device *peer_driven;
+static struct platform_device *peer_waiting;
 
 static struct dma_buf *peer_dmabuf;
 static struct dma_buf_attachment *peer_attach;
@@ -146,9 +150,9 @@ static int peer_peek(size_t offset)
 	return 0;
 }
 
-static int peer_create(const char *name, size_t size, int id)
+static int peer_create(const char *name, size_t size, int id, u64 option, struct device *parent)
 {
-	struct device *dev = u_dma_buf_device_create(name, id, size, 32, NULL);
+	struct device *dev = u_dma_buf_device_create(name, id, size, option, parent);
 
 	if (IS_ERR(dev))
 		return PTR_ERR(dev);
@@ -201,6 +205,85 @@ static int peer_find(const char *name)
 	return 0;
 }
 
+/* What the driver makes for its device as it probes it, if it has a name. */
+static char peer_own[64];
+static size_t peer_own_size;
+
+static int peer_probe(struct platform_device *pdev)
+{
+	int ret;
+
+	if (!*peer_own)
+		return 0;
+	ret = peer_create(peer_own, peer_own_size, -1, 0, &pdev->dev);
+	return ret ?: peer_getmap();
+}
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)
+#define peer_remove_result void
+#define PEER_REMOVED
+#else
+#define peer_remove_result int
+#define PEER_REMOVED 0
+#endif
+
+/* Its device may work in the memory until here. */
+static peer_remove_result peer_stop(struct platform_device *pdev)
+{
+	if (*peer_own && peer_memory) {
+		peer_peek(100);
+		peer_poke(100, peer_value + 1);
+		peer_largest = -peer_remove();
+		/* Or it goes by itself. */
+		peer_buffer = NULL;
+		peer_memory = NULL;
+	}
+	return PEER_REMOVED;
+}
+
+static struct platform_driver peer_driver = {
+	.probe = peer_probe,
+	.remove = peer_stop,
+	.driver = { .name = "udb-driven" },
+};
+
+/* Of a device that waits for one without a driver, so that it is never probed. */
+static struct platform_driver peer_waiting_driver = {
+	.driver = { .name = "udb-waiting" },
+};
+
+static int peer_wait(void)
+{
+	struct platform_device *pdev;
+	int ret;
+
+	pdev = platform_device_register_simple("udb-waiting", PLATFORM_DEVID_NONE, NULL, 0);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+	ret = device_link_add(&pdev->dev, &peer_pdev->dev, 0) ? 0 : -ENOMEM;
+	if (!ret)
+		ret = platform_driver_register(&peer_waiting_driver);
+	if (ret)
+		platform_device_unregister(pdev);
+	else
+		peer_waiting = pdev;
+	return ret;
+}
+
+static int peer_notified(struct notifier_block *block, unsigned long action, void *data)
+{
+	return NOTIFY_DONE;
+}
+
+/* Waits for whoever is being notified. */
+static int peer_notify(void)
+{
+	static struct notifier_block block = { .notifier_call = peer_notified };
+	int ret = bus_register_notifier(&platform_bus_type, &block);
+
+	return ret ?: bus_unregister_notifier(&platform_bus_type, &block);
+}
+
 static int peer_run(const char *text, const struct kernel_param *param)
 {
 	unsigned long long a, b;
@@ -220,7 +303,19 @@ static int peer_run(const char *text, const struct kernel_param *param)
 	if (sscanf(text, "peek %llu", &a) == 1)
 		return peer_peek(a);
 	if (sscanf(text, "create %63s %llu %d", name, &a, &n) == 3)
-		return peer_create(name, a, n);
+		return peer_create(name, a, n, 32, NULL);
+	if (sscanf(text, "option %63s %llu", name, &a) == 2)
+		return peer_create(name, 4096, -1, a, NULL);
+	if (sscanf(text, "orphan %63s", name) == 1)
+		return peer_create(name, 4096, -1, 32, &peer_pdev->dev);
+	if (sscanf(text, "own %63s %llu", peer_own, &a) == 2) {
+		peer_own_size = a;
+		return 0;
+	}
+	if (sysfs_streq(text, "wait"))
+		return peer_wait();
+	if (sysfs_streq(text, "notify"))
+		return peer_notify();
 	if (sscanf(text, "search %63s %d", name, &n) == 2)
 		return peer_search(name, n);
 	if (sscanf(text, "find %63s", name) == 1)
@@ -252,12 +347,28 @@ static int __init peer_init(void)
 		.id = PLATFORM_DEVID_NONE,
 		.dma_mask = DMA_BIT_MASK(64),
 	};
+	int ret;
 
 	peer_pdev = platform_device_register_full(&info);
 	if (IS_ERR(peer_pdev))
 		return PTR_ERR(peer_pdev);
 	dma_set_max_seg_size(&peer_pdev->dev, SZ_2G);
+	ret = platform_driver_register(&peer_driver);
+	if (ret)
+		goto err_pdev;
+	info.name = "udb-driven";
+	peer_driven = platform_device_register_full(&info);
+	if (IS_ERR(peer_driven)) {
+		ret = PTR_ERR(peer_driven);
+		goto err_driver;
+	}
 	return 0;
+
+err_driver:
+	platform_driver_unregister(&peer_driver);
+err_pdev:
+	platform_device_unregister(peer_pdev);
+	return ret;
 }
 module_init(peer_init);
 
@@ -265,6 +376,12 @@ static void __exit peer_exit(void)
 {
 	peer_detach();
 	peer_vunmap();
+	platform_device_unregister(peer_driven);
+	platform_driver_unregister(&peer_driver);
+	if (peer_waiting) {
+		platform_driver_unregister(&peer_waiting_driver);
+		platform_device_unregister(peer_waiting);
+	}
 	if (peer_buffer)
 		peer_remove();
 	platform_device_unregister(peer_pdev);

@@ -22,7 +22,15 @@ struct device;
  * @id: minor number, or negative for any
  * @size: bytes
  * @option: U_DMA_BUF_OPTION_*
- * @parent: device that the memory is for (on the bus platform or pci), or NULL
+ * @parent: device that the memory is for, and that the caller is the driver of;
+ *          or NULL
+ *
+ * The memory stays until the caller removes the buffer, whoever unbinds the
+ * buffer's device meanwhile; or until the parent's driver has been removed: what
+ * it made and did not remove goes after its remove function (or a probe that
+ * failed), with programs that use it, as resources of devm_*() do. So stop the
+ * device in the remove function, and then let go of the buffer there or not at
+ * all. Call this in the parent's probe or as long as its driver stays.
  *
  * Return: its device, or an error pointer: -EINVAL (name, size, option, parent),
  * -EEXIST or -EBUSY (name or number taken), -ENOMEM
@@ -56,7 +64,9 @@ struct device *u_dma_buf_device_search(const char *name, int id);
  * @size: bytes; or NULL
  * @virt_addr: for the CPU, through its cache, until the buffer is removed; or
  *             NULL. Who asks for it is a user of the buffer, which cannot be
- *             claimed from then on.
+ *             claimed from then on. Of a buffer that was made by others nothing
+ *             says when it is removed, or its device is unbound: see to it that
+ *             neither happens.
  * @phys_addr: for the device; or NULL
  *
  * Return: 0, -EINVAL if there is no such buffer, -EBUSY if it is claimed, or

@@ -3,21 +3,25 @@
 use std::{
     fs,
     os::{fd::AsFd, unix::fs::FileExt},
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::io::Errno;
+use rustix::{io::Errno, mm::MapFlags};
 use udmabuf_sys::ioctl;
 
 use super::{
     Tests,
     manager::command,
-    module::{CLASS, bind, busybox, open, unbind},
-    peer::{peek, peer, peer_must, results, unload_peer},
+    map::Map,
+    module::{CLASS, bind, busybox, open, unbind, wait_for_removal},
+    peer::{bind_driven, peek, peer, peer_must, results, unbind_driven, unload_peer},
 };
 
 pub(crate) fn tests(run: &mut Tests, board: &str) {
     run.test("in-kernel functions", functions);
+    run.test("a driver's buffer for its device", of_a_driver);
+    run.test("unbound under its maker", unbound);
     // Where a device tree has such a buffer.
     if board.starts_with("arm") {
         run.test("zero-between-users beside a kernel mapping", not_zeroed);
@@ -43,6 +47,54 @@ fn not_zeroed() -> Result<String> {
     Ok("the kernel's bytes stay".into())
 }
 
+/// Made as the driver probes its device, and there until the driver has stopped it.
+fn of_a_driver() -> Result<String> {
+    peer_must("own inkernel 65536")?;
+    for (is_open, expected) in [(true, Errno::BUSY.raw_os_error()), (false, 0)] {
+        unbind_driven()?;
+        bind_driven()?;
+        let file = open("inkernel").context("made in a probe")?;
+        let map = Map::new(&file, 4096, MapFlags::empty())?;
+        map.set(100, 42);
+        let user = is_open.then_some((file, map));
+        unbind_driven()?;
+        let [_, removed, found] = results()?;
+        ensure!(found == 42, "in the end the driver finds {found}");
+        ensure!(removed == u64::from(expected.unsigned_abs()), "removed by it: errno {removed}");
+        ensure!(!fs::exists(format!("{CLASS}/inkernel"))?, "still there");
+        if let Some((file, map)) = user {
+            let gone = ioctl::size(file.as_fd());
+            ensure!(gone == Err(Errno::NODEV), "still open: {gone:?}");
+            ensure!(map.page(0)?.0 == "absent", "still mapped");
+        }
+        bind_driven()?;
+    }
+    unload_peer()?;
+    ensure!(!fs::exists(format!("{CLASS}/inkernel"))?, "left by the module");
+    Ok("removed by it, or after it".into())
+}
+
+/// By whoever: what a module made, it has until it lets go.
+fn unbound() -> Result<String> {
+    peer_must("create inkernel 65536 -1")?;
+    peer_must("getmap")?;
+    peer_must("poke 9 7")?;
+    let waits = thread::scope(|scope| {
+        let remover = scope.spawn(|| unbind("inkernel"));
+        let outcome = wait_for_removal("inkernel").and_then(|()| peek(9));
+        let waits = !remover.is_finished();
+        // In any case, or the scope would wait for ever.
+        peer_must("remove")?;
+        remover.join().ok().context("panicked")??;
+        ensure!(outcome? == 7, "other memory");
+        anyhow::Ok(waits)
+    })?;
+    ensure!(waits, "removed under its maker");
+    ensure!(peer("remove")? == Errno::INVAL.raw_os_error(), "removed twice");
+    unload_peer()?;
+    Ok("waits for it".into())
+}
+
 fn functions() -> Result<String> {
     peer_must("bus platform")?;
     ensure!(peer("bus usb")? == Errno::NOENT.raw_os_error(), "the bus usb");
@@ -52,6 +104,10 @@ fn functions() -> Result<String> {
         ("create ../zz 4096 -1", Errno::INVAL),
         ("create another 0 -1", Errno::INVAL),
         ("create another 4096 256", Errno::INVAL),
+        // A mapping mode that there is not, and a parent without a driver.
+        ("option another 5120", Errno::INVAL),
+        ("option another 7168", Errno::INVAL),
+        ("orphan another", Errno::INVAL),
     ] {
         let errno = peer(wrong)?;
         ensure!(errno == expected.raw_os_error(), "{wrong}: errno {errno}");

@@ -3,9 +3,10 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Read, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +18,8 @@ use udmabuf_sys::{
 
 use super::{
     Tests,
-    module::{CLASS, log, open},
+    module::{self, CLASS, log, open},
+    peer::{peer_must, unload_peer},
 };
 
 pub(crate) fn tests(run: &mut Tests) {
@@ -25,6 +27,7 @@ pub(crate) fn tests(run: &mut Tests) {
     run.test("manager grammar", grammar);
     run.test("manager sdk", sdk);
     run.test("fault 07 delete while in use", busy);
+    run.test("delete of what is being unbound", unbound);
     run.test("fault 11 deletes at once", at_once);
     run.test("fault 13 an endless command", endless);
     run.test("fault 24 names", names);
@@ -214,6 +217,38 @@ fn busy() -> Result<String> {
     ensure!(command("delete m0\n")? == ebusy, "deleted while the export is mapped");
     drop(map);
     Ok("open, mapped, exported, the export mapped: EBUSY".into())
+}
+
+/// An importer keeps the unbinding waiting, and nobody else.
+fn unbound() -> Result<String> {
+    let made = Created::new("m0", 8192, "")?;
+    let (dma_buf, _) = ioctl::export(open(made.name)?.as_fd(), rustix::fs::OFlags::RDWR, 0, 4096)?;
+    peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
+    drop(dma_buf);
+    let (deleted, created) = thread::scope(|scope| {
+        let unbinder = scope.spawn(|| module::unbind(made.name));
+        let begun = module::wait_for_removal(made.name);
+        let others = scope
+            .spawn(|| -> Result<_> { Ok((command("delete m0\n")?, command("create m1 4096\n")?)) });
+        // Long, as it decides only how long the failure takes.
+        let started = Instant::now();
+        while !others.is_finished() && started.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let (served, waits) = (others.is_finished(), !unbinder.is_finished());
+        // In any case, or the scope would wait for ever.
+        peer_must("detach")?;
+        unbinder.join().ok().context("panicked")??;
+        let others = others.join().ok().context("panicked")??;
+        begun?;
+        ensure!(served && waits, "served: {served}, still unbinding: {waits}");
+        anyhow::Ok(others)
+    })?;
+    ensure!(deleted == Errno::BUSY.raw_os_error(), "deleted: errno {deleted}");
+    ensure!(created == 0 && command("delete m1\n")? == 0, "created: errno {created}");
+    drop(made);
+    unload_peer()?;
+    Ok("EBUSY, and others are served".into())
 }
 
 fn at_once() -> Result<String> {

@@ -9,7 +9,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -250,6 +250,16 @@ pub(crate) fn unbind(name: &str) -> Result<String> {
     let device = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
     fs::write(format!("{DRIVER}/unbind"), &device).context("unbind")?;
     Ok(device)
+}
+
+/// Until a removal that waits has begun.
+pub(crate) fn wait_for_removal(name: &str) -> Result<()> {
+    let start = Instant::now();
+    while fs::exists(format!("{CLASS}/{name}"))? {
+        ensure!(start.elapsed() < Duration::from_secs(20), "the device file stays");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 pub(crate) fn bind(device: &str) -> Result<()> {

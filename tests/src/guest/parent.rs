@@ -3,13 +3,16 @@
 
 use std::{
     fs::{self, File},
-    os::{fd::AsFd, unix::fs::FileExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::FileExt,
+    },
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::{io::Errno, mm::MapFlags};
+use rustix::{fs::OFlags, io::Errno, mm::MapFlags};
 use udmabuf::{Buffer, FromDevice, ToDevice};
 use udmabuf_examples::edu::{Edu, MEMORY_LEN};
 use udmabuf_sys::ioctl;
@@ -18,7 +21,8 @@ use super::{
     Pair, Tests,
     manager::{self, Created},
     map::Map,
-    module::open,
+    module::{open, wait_for_removal},
+    peer::{peer, peer_must, unbind_driven, unload_peer},
 };
 
 const DRIVER: &str = "/sys/bus/pci/drivers/uio_pci_generic";
@@ -29,6 +33,8 @@ const BLOCK: usize = 4 << 20;
 pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
     run.test("faults 08, 09 and 21 for another device", || moves_data(board));
     run.test("bind of what is not there", wrong);
+    run.test("bind of what has no driver yet", not_yet);
+    run.test("a waiting removal keeps nobody waiting", waits_alone);
     run.test("fault 10 the other device leaves first", leaves);
     if board == "arm64-smmu" {
         run.test("edu reaches nothing else", || isolated(pair));
@@ -102,6 +108,45 @@ fn wrong() -> Result<String> {
     Ok("EINVAL".into())
 }
 
+/// While it waits for what it needs it is neither bound nor set up for DMA.
+fn not_yet() -> Result<String> {
+    peer_must("wait")?;
+    for parent in ["udb-waiting", "udb-peer"] {
+        let errno = manager::command(&format!("create udmabuf_bound {SIZE} device={parent}\n"))?;
+        if errno == 0 {
+            manager::command("delete udmabuf_bound\n")?;
+        }
+        ensure!(errno == Errno::INVAL.raw_os_error(), "{parent}: errno {errno}");
+    }
+    unload_peer()?;
+    Ok("EINVAL".into())
+}
+
+/// The other device leaves, while an importer has the buffer: whoever wants to know
+/// of that bus's devices, and who deletes the buffer, does not wait.
+fn waits_alone() -> Result<String> {
+    peer_must("bus platform")?;
+    let bound = Created::new("udmabuf_bound", SIZE as u64, "device=udb-driven")?;
+    let file = open(bound.name)?;
+    let (dma_buf, _) = ioctl::export(file.as_fd(), OFlags::RDWR, 0, 4096)?;
+    peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
+    drop((dma_buf, file));
+    thread::scope(|scope| {
+        let remover = scope.spawn(unbind_driven);
+        let outcome = wait_for_removal(bound.name).and_then(|()| peer("notify"));
+        let waits = !remover.is_finished();
+        // In any case, or the scope would wait for ever.
+        peer_must("detach")?;
+        remover.join().ok().context("panicked")??;
+        ensure!(outcome? == 0, "not told of the bus");
+        ensure!(waits, "removed under an importer");
+        anyhow::Ok(())
+    })?;
+    drop(bound);
+    unload_peer()?;
+    Ok("one waits for the importer".into())
+}
+
 /// The buffer's memory goes with the device's driver, in use as it is.
 fn leaves() -> Result<String> {
     let bound = made("udmabuf_bound", "")?;
@@ -119,7 +164,7 @@ fn leaves() -> Result<String> {
     ensure!(gone == Err(Errno::NODEV), "still there: {gone:?}");
     ensure!(read == Err(Some(Errno::NODEV.raw_os_error())), "still read: {read:?}");
     ensure!(absent == "absent", "still mapped");
-    ensure!(again != 0, "made for a device without a driver");
+    ensure!(again == Errno::INVAL.raw_os_error(), "without a driver: errno {again}");
     drop((map, file, bound));
     drop(made("udmabuf_bound", "")?);
     Ok("ENODEV, and a new one afterwards".into())

@@ -39,6 +39,17 @@ pub(crate) fn peek(offset: u64) -> Result<u64> {
     Ok(results()?[2])
 }
 
+/// Its driver for the device of the same name.
+const DRIVEN: &str = "/sys/bus/platform/drivers/udb-driven";
+
+pub(crate) fn bind_driven() -> Result<()> {
+    fs::write(format!("{DRIVEN}/bind"), "udb-driven").context("bind udb-driven")
+}
+
+pub(crate) fn unbind_driven() -> Result<()> {
+    fs::write(format!("{DRIVEN}/unbind"), "udb-driven").context("unbind udb-driven")
+}
+
 pub(crate) fn unload_peer() -> Result<()> {
     busybox("rmmod", &["udb_peer"])
 }
