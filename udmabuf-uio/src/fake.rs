@@ -241,6 +241,26 @@ fn ports_are_refused_with_a_word_of_why() {
 const MEMORY: &str = "0x00000000fe000000 0x00000000fe001fff 0x0000000000040200\n";
 
 #[test]
+fn a_pci_device_is_translated_if_its_group_is() {
+    let fake = Fake::new();
+    fake.pci("uio_pci_generic", MEMORY);
+    let is_translated =
+        || Pci::open_in(&fake.roots(), "edu", |_| true).unwrap().device().is_translated();
+    assert!(!is_translated(), "there is no IOMMU");
+    let group = "sys/bus/pci/devices/0000:00:02.0/iommu_group";
+    for (kind, expected) in
+        [("DMA", true), ("DMA-FQ", true), ("blocked", true), ("identity", false)]
+    {
+        fake.write(&format!("{group}/type"), &format!("{kind}\n"));
+        assert_eq!(is_translated(), expected, "{kind}");
+    }
+    fake.write(&format!("{group}/type"), "unknown\n");
+    assert!(is_translated(), "not known to be none");
+    fake.write(&format!("{group}/name"), "vfio-noiommu\n");
+    assert!(!is_translated(), "vfio-pci's own group");
+}
+
+#[test]
 fn a_pci_device_is_found_and_its_command_register_restored() {
     let fake = Fake::new();
     let config = fake.pci("uio_pci_generic", MEMORY);

@@ -35,10 +35,12 @@ use crate::{
 ///    because its driver vouches (the contract of [`Engine`](crate::Engine) and
 ///    of the `unsafe` handovers).
 /// 3. While the device owns them, either the emulated bus or a real device
-///    accesses them, not both: an engine is started only on buffers of its bus.
+///    accesses them, not both, and at `dma_addr` a real one finds them: an engine
+///    is given only buffers of its bus, whose addresses are its own (`is_on`).
 /// 4. `line` is a power of two.
 /// 5. No two have a byte in common, in this process: each has a mapping, or an
 ///    allocation, of its own.
+/// 6. `dma_addr + len` does not wrap (`check_addresses`).
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) start: NonNull<u8>,
@@ -63,6 +65,15 @@ pub(crate) struct Memory {
 
 /// What every buffer's first byte is aligned to, on the CPU's side.
 pub(crate) const ALIGN: usize = 4096;
+
+/// Refuses memory that ends at the end of the address space, or beyond: all sums of
+/// its address and an offset in it, or of its end, are numbers.
+pub(crate) fn check_addresses(dma_addr: u64, len: u64) -> Result<(), Error> {
+    match dma_addr.checked_add(len) {
+        Some(_) => Ok(()),
+        None => Err(Error::OutOfRange { offset: dma_addr, len, size: u64::MAX }),
+    }
+}
 
 #[derive(Debug)]
 enum Backing {
@@ -137,6 +148,32 @@ impl Memory {
             Backing::Kernel(kernel) => kernel.bus(),
             Backing::DmaBuf(_) => None,
             Backing::Emulated(cpu) => Some(cpu.bus()),
+        }
+    }
+
+    /// The device that it was made for, whose bus addresses it has.
+    pub(crate) fn made_for(&self) -> Option<&str> {
+        match &self.backing {
+            Backing::Kernel(kernel) => kernel.made_for(),
+            Backing::DmaBuf(_) | Backing::Emulated(_) => None,
+        }
+    }
+
+    /// Whether its bus addresses are those of an engine that masters `bus`, or is
+    /// hardware and reaches what `reaches` says.
+    ///
+    /// A dma-buf has none, or what its importer vouched for.
+    #[inline]
+    pub(crate) fn is_on(
+        &self,
+        bus: Option<&Bus>,
+        reaches: impl FnOnce(Option<&str>) -> bool,
+    ) -> bool {
+        match &self.backing {
+            Backing::Kernel(kernel) if kernel.bus().is_none() => {
+                bus.is_none() && kernel.is_reached(reaches)
+            }
+            _ => self.bus() == bus,
         }
     }
 
@@ -345,5 +382,25 @@ impl Memory {
 
     fn offset(&self, start: NonNull<u8>) -> usize {
         start.addr().get() - self.start.addr().get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_addresses;
+    use crate::{DmaAddr, Error};
+
+    #[test]
+    fn an_address_behind_the_last_byte_is_a_number() {
+        let first = u64::MAX - 4096;
+        check_addresses(first, 4096).unwrap();
+        assert_eq!(DmaAddr::new(first, 4096).slice(4096..4096).unwrap().to_u64(), u64::MAX);
+        for beyond in [first + 1, u64::MAX] {
+            let error = check_addresses(beyond, 4096).unwrap_err();
+            assert!(
+                matches!(error, Error::OutOfRange { offset, .. } if offset == beyond),
+                "{error}"
+            );
+        }
     }
 }
