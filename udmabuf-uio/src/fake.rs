@@ -229,6 +229,27 @@ fn maps_that_do_not_hold_the_block_are_refused() {
 }
 
 #[test]
+fn a_number_that_became_another_device_s_is_not_opened() {
+    let fake = Fake::new();
+    fake.uio(0, "dma");
+    fake.map(0, 0, ["regs", "0xa0000000", "0x0", "0x1000"]);
+    let described = || devices::list(&fake.roots()).unwrap().remove(0);
+    let opened = |device| Uio::open_device(&fake.roots(), device);
+    let before = described();
+    opened(before.clone()).unwrap();
+    fake.map(0, 0, ["regs", "0xa0010000", "0x0", "0x1000"]);
+    let error = opened(before).unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }) && error.to_string().contains("dma"), "{error}");
+    let before = described();
+    fake.uio(0, "camera");
+    let error = opened(before.clone()).unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }), "{error}");
+    fs::remove_dir_all(&before.dir).unwrap();
+    let error = opened(before).unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }), "{error}");
+}
+
+#[test]
 fn ports_are_refused_with_a_word_of_why() {
     let fake = Fake::new();
     fake.uio(0, "serial");
