@@ -65,7 +65,7 @@ pub(crate) fn call_back(parts: &impl Each) {
 fn hand_over(piece: Piece<'_>) -> Result<(), Error> {
     let Piece { first, len, parts, direction, .. } = piece;
     match piece.is_shared {
-        true => first.share(false),
+        true => first.share(false, false),
         false => first.memory().sync_for_device(first.start(), len, parts, direction),
     }
 }

@@ -281,13 +281,14 @@ impl<D: Direction, M: CacheMode> Buffer<CpuOwned, D, M> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] where a cache is between the two: the device is
-    /// not coherent and the mapping has a cache. The buffer is in
+    /// not coherent and the mapping has a cache, or combines writes on 32-bit ARM
+    /// ([`WriteCombined`](crate::WriteCombined)). The buffer is in
     /// [`Handoff::value`].
     pub fn into_shared(self) -> Result<Buffer<Shared, D, M>, Handoff<Self>> {
         if M::COMBINES {
             barrier::drain_combined();
         }
-        match self.part().share(M::CACHED) {
+        match self.part().share(M::CACHED, M::COMBINES) {
             Ok(()) => Ok(Buffer { held: ManuallyDrop::new(self.held), kind: PhantomData }),
             Err(error) => Err(Handoff { error, value: self }),
         }

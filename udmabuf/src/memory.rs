@@ -13,7 +13,7 @@ use std::{
 
 pub(crate) use direct::Direct;
 pub(crate) use dma_buf::DmaBuf;
-pub(crate) use kernel::{Exclusive, Kernel, Maintenance, Opening};
+pub(crate) use kernel::{Exclusive, HAS_OUTER_BUFFER, Kernel, Maintenance, Opening};
 use lent::Lent;
 use rustix::io::Errno;
 
@@ -271,14 +271,26 @@ impl Memory {
         }
     }
 
-    /// Lets the device in beside the CPU, whose mapping has a cache or not.
-    pub(crate) fn share(&self, start: NonNull<u8>, len: usize, cached: bool) -> Result<(), Error> {
+    /// Lets the device in beside the CPU, whose mapping has a cache or not, or combines
+    /// stores.
+    pub(crate) fn share(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        cached: bool,
+        combines: bool,
+    ) -> Result<(), Error> {
         if let Backing::Emulated(cpu) = &self.backing {
             return cpu.set_shared(self.offset(start), len);
         }
         if cached && !self.is_coherent {
             let what = "CPU and device cannot share it: there is a cache between them; \
                         open it with `OpenOptions::uncached` or `write_combined`";
+            return Err(Error::Unsupported { name: self.name.as_str().into(), what });
+        }
+        if combines && HAS_OUTER_BUFFER {
+            let what = "CPU and device cannot share it: write-combined stores may stay in the \
+                        buffer of an outer cache; open it with `OpenOptions::uncached`";
             return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
         self.sync_for_device(start, len, 1, Kind::Bidirectional)?;

@@ -102,6 +102,11 @@ pub(crate) struct Opened {
     pub(crate) lent: Lent,
 }
 
+/// Whether write-combined stores may stay, for all that a program can do, in the buffer
+/// of an outer cache: on 32-bit ARM with a PL310 (Zynq-7000, Cyclone V), which no
+/// program can tell from others. The module's sync empties it.
+pub(crate) const HAS_OUTER_BUFFER: bool = cfg!(target_arch = "arm");
+
 /// Parts do not share a line of this many bytes, where nobody says more.
 const USUAL_LINE: usize = 64;
 
@@ -148,7 +153,7 @@ impl Kernel {
         // Without that page only the module's own syncs are remembered.
         let direct = match is_claimed && lent.is_none() {
             true => Direct::No,
-            false => handover(name, info, caps, is_cached, opening.maintenance)?,
+            false => handover(name, info, caps, opening)?,
         };
         let line = usize::try_from(caps.cache_alignment)
             .ok()
@@ -287,17 +292,14 @@ fn made_for(name: &str, file: &OwnedFd, exclusive: Exclusive) -> Result<MadeFor,
 }
 
 /// What a handover takes where the module need not be told of it.
-fn handover(
-    name: &str,
-    info: DevInfo,
-    caps: Caps,
-    is_cached: bool,
-    maintenance: Maintenance,
-) -> Result<Direct, Error> {
-    if !is_cached || info.is_coherent() {
+fn handover(name: &str, info: DevInfo, caps: Caps, opening: &Opening) -> Result<Direct, Error> {
+    if opening.map_mode == abi::MAP_WRITE_COMBINED && HAS_OUTER_BUFFER {
+        return Ok(Direct::No);
+    }
+    if opening.map_mode != abi::MAP_CACHED || info.is_coherent() {
         return Ok(Direct::Barrier);
     }
-    match (maintenance, Cpu::new()) {
+    match (opening.maintenance, Cpu::new()) {
         (Maintenance::Kernels, _) => Ok(Direct::No),
         (Maintenance::Own, None) => {
             let what = "this CPU lets no program maintain its cache; open it without that option";
