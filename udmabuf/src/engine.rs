@@ -212,7 +212,8 @@ impl<E: Engine> Slot<E> {
     ///
     /// # Errors
     /// The engine is busy, is on another bus, or `program` failed; the device
-    /// has not touched the buffers, and they are in [`Handoff::value`].
+    /// has not touched the buffers, and they are in [`Handoff::value`]. Should even
+    /// their sync fail, those that a device may write, by their direction, are zeros.
     pub fn start<P: Parts>(
         &self,
         parts: P,

@@ -21,6 +21,7 @@ use crate::{
     Error, barrier,
     direction::Kind,
     emulator::{Bus, CpuSide},
+    words,
 };
 
 /// A buffer's memory.
@@ -305,6 +306,19 @@ impl Memory {
         match &self.backing {
             Backing::Emulated(cpu) => cpu.end_shared(self.offset(start), len),
             _ => self.sync_for_cpu(start, len, 1, Kind::Bidirectional),
+        }
+    }
+
+    /// Fills `len` bytes at `start`, whole lines, with zeros: so dirty they are the same
+    /// whatever is in memory.
+    ///
+    /// # Safety
+    /// They are some of it, there is no reference to them, and no device accesses them.
+    pub(crate) unsafe fn clear(&self, start: NonNull<u8>, len: usize) {
+        // SAFETY: valid for writes, by invariant 1; nobody else accesses them.
+        unsafe { words::fill(start, len, 0) };
+        if let Backing::Emulated(cpu) = &self.backing {
+            cpu.evict_zeros(self.offset(start), len);
         }
     }
 

@@ -100,6 +100,13 @@ fn moves_data(board: &str) -> Result<String> {
 #[derive(Debug, Default)]
 struct Other(usize);
 
+impl Other {
+    fn given(&mut self) -> Result<(), Infallible> {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
 // SAFETY: there is no device.
 unsafe impl Engine for Other {
     type Error = Infallible;
@@ -123,8 +130,7 @@ unsafe impl Stream for Other {
     type Direction = Bidirectional;
 
     unsafe fn submit(&mut self, _: DmaAddr) -> Result<(), Infallible> {
-        self.0 += 1;
-        Ok(())
+        self.given()
     }
 
     fn poll(&mut self) -> Progress<Infallible> {
@@ -154,13 +160,13 @@ fn whose([name, _]: Pair) -> Result<String> {
 
     let engine = Slot::new(Other(0));
     let own = Buffer::open("udmabuf_bound")?;
-    let Err(refused) = engine.start(own.into_device()?, |engine, _| Ok(engine.0 += 1)) else {
+    let Err(refused) = engine.start(own.into_device()?, |engine, _| engine.given()) else {
         anyhow::bail!("another engine was started on what was made for edu");
     };
     says(&refused.error, &["udmabuf_bound", "CreateOptions::parent"])?;
     let plain = Buffer::open(name)?;
     let both = (plain.into_device()?, refused.value.into_device()?);
-    let Err(refused) = engine.start(both, |engine, _| Ok(engine.0 += 1)) else {
+    let Err(refused) = engine.start(both, |engine, _| engine.given()) else {
         anyhow::bail!("another engine was started on both");
     };
     ensure!(engine.with(|engine| engine.0) == Ok(0), "it was given an address");
