@@ -161,9 +161,9 @@ impl CpuSide {
     /// cannot be seen where they were zeros before.
     pub(crate) fn evict_zeros(&self, offset: usize, len: usize) {
         if let Store::Cached(cache, memory) = &mut self.region.lock().store {
-            for line in cache.lines(&(offset..offset + len)) {
-                memory[line.clone()].fill(0);
-                cache.refill(line, memory);
+            for zeros in cache.lines(&(offset..offset + len)) {
+                memory[zeros.clone()].fill(0);
+                cache.refill(zeros, memory);
             }
         }
     }
