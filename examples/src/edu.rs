@@ -106,8 +106,17 @@ pub struct Dma<I = Mmio> {
     cut_off: bool,
     addr_bits: u32,
     interrupts: u64,
-    /// The emulated bus that the device masters; none for QEMU's.
-    bus: Option<Bus>,
+    /// Where the device finds memory.
+    memory: Memory,
+}
+
+/// Where the device finds memory.
+#[derive(Debug)]
+enum Memory {
+    /// On an emulated bus.
+    Emulated(Bus),
+    /// As QEMU's device on the PCI bus, behind an IOMMU or not.
+    Pci { device: String, is_translated: bool },
 }
 
 impl Edu {
@@ -149,7 +158,9 @@ impl Edu {
         // started only by `Dma::start`, with the address of a transfer's buffer.
         let regs = unsafe { pci.registers(0)? };
         let bus_master = pci.bus_master()?;
-        Self::new(regs, pci.into_interrupt()?, bus_master, addr_bits, None)
+        let (device, is_translated) = (pci.device().address.clone(), pci.device().is_translated());
+        let memory = Memory::Pci { device, is_translated };
+        Self::new(regs, pci.into_interrupt()?, bus_master, addr_bits, memory)
     }
 }
 
@@ -170,7 +181,7 @@ impl Edu<Emulated> {
         let bus = emulator.bus();
         let (regs, interrupt) = emulate_with(model::Model::new(bus.clone()), faults)?;
         let bus_master = regs.bus_master()?;
-        Self::new(regs, interrupt, bus_master, 32, Some(bus))
+        Self::new(regs, interrupt, bus_master, 32, Memory::Emulated(bus))
     }
 }
 
@@ -180,7 +191,7 @@ impl<I: Io + Send> Edu<I> {
         interrupt: Interrupt,
         bus_master: BusMaster,
         addr_bits: u32,
-        bus: Option<Bus>,
+        memory: Memory,
     ) -> Result<Self, Error> {
         let identity = regs.read(Regs::IDENTIFICATION);
         if identity & IDENTITY_MASK != IDENTITY {
@@ -199,7 +210,7 @@ impl<I: Io + Send> Edu<I> {
             cut_off,
             addr_bits,
             interrupts: 0,
-            bus,
+            memory,
         })))
     }
 
@@ -327,13 +338,25 @@ impl<I: Io> Dma<I> {
 // SAFETY: the device accesses memory only between the write of the command in
 // `start`, the last there, and the end of that command, and only the bytes that
 // `dma_addr_of` found in the buffer and `addr_bits` within its reach. Without
-// bus mastering it accesses none. `Pci` keeps other drivers out that heed locks;
-// a model is this process's own.
+// bus mastering it accesses none. Its bus addresses are those of what was made for
+// it and, as the kernel says, of the rest where no IOMMU is in front of it. `Pci`
+// keeps other drivers out that heed locks; a model is this process's own.
 unsafe impl<I: Io> Engine for Dma<I> {
     type Error = Error;
 
     fn bus(&self) -> Option<&Bus> {
-        self.bus.as_ref()
+        match &self.memory {
+            Memory::Emulated(bus) => Some(bus),
+            Memory::Pci { .. } => None,
+        }
+    }
+
+    fn reaches(&self, made_for: Option<&str>) -> bool {
+        let Memory::Pci { device, is_translated } = &self.memory else { return false };
+        match made_for {
+            Some(made_for) => made_for.strip_prefix("pci/") == Some(device),
+            None => !is_translated,
+        }
     }
 
     fn check(&mut self) -> Result<(), Error> {

@@ -209,7 +209,7 @@ impl<I: Io + Send> Zdma<I> {
         let mut control = lock(&self.control);
         let refused = if !control.is_at_rest() {
             Err(Busy.into())
-        } else if table.bus() != self.bus.as_ref() {
+        } else if table.bus() != self.bus.as_ref() || table.made_for().is_some() {
             Err(StartError::OtherBus { buffer: table.name().to_owned() })
         } else {
             Table::check(table.dma_addr()).map_err(StartError::Refused)

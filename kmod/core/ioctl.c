@@ -52,6 +52,17 @@ static void udb_get_caps(struct udb_buffer *buf, struct u_dma_buf_caps *caps)
 	caps->cache_alignment = dma_get_cache_alignment();
 }
 
+static int udb_get_parent(const struct udb_buffer *buf, struct u_dma_buf_parent *parent)
+{
+	int len;
+
+	if (!buf->parent)
+		return 0;
+	len = snprintf(parent->name, sizeof(parent->name), "%s/%s",
+		       buf->parent->bus->name, dev_name(buf->parent));
+	return len < (int)sizeof(parent->name) ? 0 : -ENAMETOOLONG;
+}
+
 /* What only reads. */
 static long udb_ioctl_get(struct udb_buffer *buf, unsigned int cmd, void __user *arg)
 {
@@ -62,8 +73,9 @@ static long udb_ioctl_get(struct udb_buffer *buf, unsigned int cmd, void __user 
 		struct u_dma_buf_dev_info dev_info;
 		struct u_dma_buf_sync_args sync_args;
 		struct u_dma_buf_caps caps;
+		struct u_dma_buf_parent parent;
 	} data = { };
-	int ret;
+	int ret = 0;
 
 	switch (cmd) {
 	case U_DMA_BUF_IOCTL_GET_DRV_INFO:
@@ -87,11 +99,14 @@ static long udb_ioctl_get(struct udb_buffer *buf, unsigned int cmd, void __user 
 	case U_DMA_BUF_IOCTL_GET_CAPS:
 		udb_get_caps(buf, &data.caps);
 		break;
+	case U_DMA_BUF_IOCTL_GET_PARENT:
+		ret = udb_get_parent(buf, &data.parent);
+		break;
 	default:
 		return -ENOTTY;
 	}
 
-	ret = udb_check(buf);
+	ret = udb_check(buf) ?: ret;
 	if (ret)
 		return ret;
 	return copy_to_user(arg, &data, _IOC_SIZE(cmd)) ? -EFAULT : 0;

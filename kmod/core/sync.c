@@ -122,8 +122,14 @@ static __always_inline int udb_sync_piece(struct udb_buffer *buf, struct udb_fil
 	/* A pause since the first check may have let a claim in. */
 	int ret = now->checked ? 0 : udb_check_claims(buf, user, offset, size);
 
-	if (ret || !buf->memory.synced)
+	if (ret)
 		return ret;
+	if (!buf->memory.synced) {
+		/* Write-combined stores may be in the buffer of an outer cache. */
+		if (IS_ENABLED(CONFIG_ARM) && for_device)
+			wmb();
+		return 0;
+	}
 	while (unlikely(size > now->budget)) {
 		udb_sync_chunk(buf, offset, now->budget, dir, for_device);
 		offset += now->budget;

@@ -36,8 +36,9 @@ use_lints_version() {
     if rustup run "$lints_version" cargo clippy --version >/dev/null 2>&1 ||
         rustup toolchain install "$lints_version" --profile minimal --component clippy,rustfmt >/dev/null 2>&1; then
         export RUSTUP_TOOLCHAIN=$lints_version
-        # For the test that looks at arm64's machine code.
-        rustup target add aarch64-unknown-linux-gnu >/dev/null 2>&1 || true
+        # For the tests that look at the machine code of others.
+        rustup target add aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf \
+            >/dev/null 2>&1 || true
     else
         echo "Rust $lints_version cannot be had: lints and messages are those of $(rustc --version)"
     fi
@@ -50,8 +51,9 @@ need_host_tools() {
         cargo "$tool" --version >/dev/null 2>&1 ||
             give_up "missing: cargo $tool; install it with: rustup component add rustfmt clippy"
     done
-    # Tests disassemble code for arm64. Elsewhere they skip what they cannot compile.
-    ! command -v rustup >/dev/null || rustup --quiet target add aarch64-unknown-linux-gnu || true
+    # Tests disassemble code for these. Elsewhere they skip what they cannot compile.
+    ! command -v rustup >/dev/null || rustup --quiet target add aarch64-unknown-linux-gnu \
+        armv7-unknown-linux-gnueabihf || true
     export UDMABUF_TESTS_SKIP_NOTHING=yes
     # At once, and again if the network fails: also what only other systems need, of
     # which a test reads the licences.

@@ -5,6 +5,7 @@
 use std::{fs, path::Path, process::Command};
 
 const ARM64: &str = "aarch64-unknown-linux-gnu";
+const ARMV7: &str = "armv7-unknown-linux-gnueabihf";
 #[cfg(target_arch = "x86_64")]
 const X86_64: &str = "x86_64-unknown-linux-gnu";
 
@@ -171,6 +172,15 @@ fn barriers_of_the_right_domain() {
     for name in ["looked_at_all_given", "looked_at_all_taken"] {
         has_none(&function(name), &["memcpy", "memmove", "malloc", "alloc::alloc"]);
         find(&function(name), "dsb sy"); // for the lines of all pieces
+    }
+}
+
+#[test]
+fn barriers_that_wait_on_armv7() {
+    let Some(probes) = assembly(ARMV7, "udmabuf-assembly") else { return };
+    for name in ["looked_at_give", "looked_at_take", "looked_at_publish", "looked_at_observe"] {
+        find(&function(&probes, name), "dsb sy");
+        has_none(&function(&probes, name), &["dmb"]);
     }
 }
 

@@ -37,6 +37,8 @@ pub const SYNC_BATCH: Opcode = opcode::write::<SyncBatch>(TYPE, 0x42);
 pub const CLAIM_RANGE: Opcode = opcode::write::<ClaimRange>(TYPE, 0x43);
 /// `SET_MAP_MODE`: how mappings made from now on reach memory.
 pub const SET_MAP_MODE: Opcode = opcode::write::<u64>(TYPE, 0x44);
+/// `GET_PARENT`: the device that the buffer was made for.
+pub const GET_PARENT: Opcode = opcode::read::<Parent>(TYPE, 0x45);
 
 /// [`CLAIM`] and [`CLAIM_RANGE`]: the caller vouches that no device accesses
 /// the memory any more.
@@ -212,6 +214,34 @@ pub struct Caps {
     /// Parts that CPU and device use at the same time must begin and end at
     /// multiples of this many bytes.
     pub cache_alignment: u64,
+}
+
+/// The argument of [`GET_PARENT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Parent {
+    /// Bus and device, as in `pci/0000:00:02.0`, NUL-terminated; empty for none.
+    pub name: [u8; 128],
+}
+
+impl Parent {
+    /// None, as a driver leaves it for a buffer that was made for no other device.
+    pub const NONE: Self = Self { name: [0; 128] };
+
+    /// The name, if there is one.
+    ///
+    /// ```
+    /// use udmabuf_sys::abi::Parent;
+    ///
+    /// let mut parent = Parent::NONE;
+    /// assert_eq!(parent.name(), None);
+    /// parent.name[..16].copy_from_slice(b"pci/0000:00:02.0");
+    /// assert_eq!(parent.name(), Some(&b"pci/0000:00:02.0"[..]));
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> Option<&[u8]> {
+        self.name.split(|&byte| byte == 0).next().filter(|name| !name.is_empty())
+    }
 }
 
 /// The page behind the buffer's last one, by which a claimant says what is at the device.

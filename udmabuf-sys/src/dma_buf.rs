@@ -53,18 +53,26 @@ pub fn size(fd: BorrowedFd<'_>) -> Result<u64> {
 /// The CPU will read and write the mapped dma-buf: what devices wrote becomes
 /// visible.
 ///
+/// # Safety
+/// There is no reference to any mapping of the dma-buf, in this process: its bytes
+/// may change. A descriptor says nothing of that. Many lead to one dma-buf, and the
+/// crate `udmabuf` gives one away of what it makes slices of.
+///
 /// # Errors
 /// `NOTTY`: not a dma-buf. What its driver gives.
-pub fn begin_cpu_access(fd: BorrowedFd<'_>) -> Result<()> {
+pub unsafe fn begin_cpu_access(fd: BorrowedFd<'_>) -> Result<()> {
     sync(fd, SYNC_RW)
 }
 
 /// The CPU has read and written the mapped dma-buf: what it wrote becomes
 /// visible to devices.
 ///
+/// # Safety
+/// As [`begin_cpu_access`]: a driver that copies may do so both ways.
+///
 /// # Errors
 /// As [`begin_cpu_access`].
-pub fn end_cpu_access(fd: BorrowedFd<'_>) -> Result<()> {
+pub unsafe fn end_cpu_access(fd: BorrowedFd<'_>) -> Result<()> {
     sync(fd, SYNC_RW | SYNC_END)
 }
 
@@ -88,9 +96,11 @@ fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<()> {
 ///
 /// let heap = File::options().read(true).write(true).open("/dev/dma_heap/system")?;
 /// let frame = dma_buf::allocate(heap.as_fd(), 1 << 20)?;
-/// dma_buf::begin_cpu_access(frame.as_fd())?;
-/// // read and write its mapping
-/// dma_buf::end_cpu_access(frame.as_fd())?;
+/// // SAFETY: it is not mapped.
+/// unsafe { dma_buf::begin_cpu_access(frame.as_fd()) }?;
+/// // map it, read and write there, without references
+/// // SAFETY: there are none.
+/// unsafe { dma_buf::end_cpu_access(frame.as_fd()) }?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///

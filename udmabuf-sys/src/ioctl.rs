@@ -10,7 +10,8 @@ use rustix::{
 };
 
 use crate::abi::{
-    self, Caps, ClaimRange, DevInfo, Direction, DrvInfo, ExportArgs, SyncArgs, SyncBatch, SyncRange,
+    self, Caps, ClaimRange, DevInfo, Direction, DrvInfo, ExportArgs, Parent, SyncArgs, SyncBatch,
+    SyncRange,
 };
 
 /// Makes a command whose argument is one structure that the kernel reads or
@@ -82,6 +83,16 @@ pub fn sync_settings(fd: BorrowedFd<'_>) -> Result<SyncArgs> {
 /// As [`driver_info`]; a driver without capabilities gives `NOTTY`.
 pub fn capabilities(fd: BorrowedFd<'_>) -> Result<Caps> {
     call::<{ abi::GET_CAPS }, _>(fd, Caps::default())
+}
+
+/// The device that the buffer was made for, whose address
+/// [`device_info`] gives.
+///
+/// # Errors
+/// As [`driver_info`]; `NAMETOOLONG`: there is no room for its name. A driver
+/// that does not tell gives `NOTTY`.
+pub fn parent(fd: BorrowedFd<'_>) -> Result<Parent> {
+    call::<{ abi::GET_PARENT }, _>(fd, Parent::NONE)
 }
 
 /// What the buffer is: its size, bus address and coherence.

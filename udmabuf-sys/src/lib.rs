@@ -5,6 +5,14 @@
 //! mapping. No ownership rules, no allocation, no panics: those who write a
 //! driver want the crate `udmabuf`, which is built on this one.
 //!
+//! # What is `unsafe`
+//! A sync changes the bytes of every mapping, so none may be made under a reference
+//! to them. Where [`Mapping`](map::Mapping) is all that there is, whoever makes a
+//! reference from its pointer sees to that, and the [syncs](ioctl) are safe functions:
+//! who holds a claim has the only file by which the buffer can be synced. Of a
+//! [dma-buf](dma_buf) there may be any number of descriptors, and slices that `udmabuf`
+//! has made of it, which safe code holds both: its syncs are `unsafe`.
+//!
 //! ```no_run
 //! use std::{fs::File, os::fd::AsFd};
 //!

@@ -33,7 +33,7 @@ fn in_rust() -> Facts {
     }
     constants!("IOCTL_": TYPE GET_DRV_INFO GET_SIZE GET_DMA_ADDR GET_SYNC_OWNER SET_SYNC_FOR_CPU
         SET_SYNC_FOR_DEVICE GET_DEV_INFO GET_SYNC SET_SYNC EXPORT CLAIM GET_CAPS SYNC_BATCH
-        CLAIM_RANGE SET_MAP_MODE);
+        CLAIM_RANGE SET_MAP_MODE GET_PARENT);
     constants!("": CLAIM_ADOPT DRV_IOCTL_VERSION DRV_IN_KERNEL DRV_OF_DMA_CONFIG
         DRV_OF_RESERVED_MEM DRV_QUIRK_MMAP DRV_QUIRK_MMAP_PAGE SYNC_FOR_CPU SYNC_FOR_DEVICE
         SYNC_DIRECTION_SHIFT SYNC_MODE_SHIFT SYNC_OWNER OWNER_CPU OWNER_DEVICE SYNC_BATCH_MAX
@@ -74,6 +74,7 @@ fn in_rust() -> Facts {
     structure!("sync_range" SyncRange: offset size command direction);
     structure!("sync_batch" SyncBatch: ranges count flags);
     structure!("caps" Caps: flags cache_alignment);
+    structure!("parent" Parent: name);
     facts
 }
 

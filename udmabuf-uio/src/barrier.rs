@@ -42,8 +42,11 @@ barriers! {
     // Not `oshst`: a load before the doorbell must not see what the device
     // writes after it.
     "aarch64": "dmb osh", "dmb oshld";
-    // Armv7 has no load-only barrier.
-    "arm": "dmb osh", "dmb osh";
+    // Armv7 may write to the device while ordinary stores without cache are still on
+    // their way: a `dmb` orders what other CPUs see, and a `dsb` waits. Linux has it
+    // in `writel` and `readl`. An outer cache's buffer (PL310) is the business of whoever
+    // hands memory over, by a system call.
+    "arm": "dsb sy", "dsb sy";
     "riscv64": "fence iorw, iorw", "fence i, iorw";
     // Only write-combined stores can be late here; the empty assembly keeps the
     // compiler in order.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A UIO device, as the kernel describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UioDevice {
     /// Its file in `/dev`: `uio0`.

@@ -240,6 +240,27 @@ fn maps_that_do_not_hold_the_block_are_refused() {
 }
 
 #[test]
+fn a_number_that_became_another_device_s_is_not_opened() {
+    let fake = Fake::new();
+    fake.uio(0, "dma");
+    fake.map(0, 0, ["regs", "0xa0000000", "0x0", "0x1000"]);
+    let described = || devices::list(&fake.roots()).unwrap().remove(0);
+    let opened = |device| Uio::open_device(&fake.roots(), device);
+    let before = described();
+    opened(before.clone()).unwrap();
+    fake.map(0, 0, ["regs", "0xa0010000", "0x0", "0x1000"]);
+    let error = opened(before).unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }) && error.to_string().contains("dma"), "{error}");
+    let before = described();
+    fake.uio(0, "camera");
+    let error = opened(before.clone()).unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }), "{error}");
+    fs::remove_dir_all(&before.dir).unwrap();
+    let error = opened(before).unwrap_err();
+    assert!(matches!(error, Error::Removed { .. }), "{error}");
+}
+
+#[test]
 fn ports_are_refused_with_a_word_of_why() {
     let fake = Fake::new();
     fake.uio(0, "serial");
@@ -250,6 +271,26 @@ fn ports_are_refused_with_a_word_of_why() {
 }
 
 const MEMORY: &str = "0x00000000fe000000 0x00000000fe001fff 0x0000000000040200\n";
+
+#[test]
+fn a_pci_device_is_translated_if_its_group_is() {
+    let fake = Fake::new();
+    fake.pci("uio_pci_generic", MEMORY);
+    let is_translated =
+        || Pci::open_in(&fake.roots(), "edu", |_| true).unwrap().device().is_translated();
+    assert!(!is_translated(), "there is no IOMMU");
+    let group = "sys/bus/pci/devices/0000:00:02.0/iommu_group";
+    for (kind, expected) in
+        [("DMA", true), ("DMA-FQ", true), ("blocked", true), ("identity", false)]
+    {
+        fake.write(&format!("{group}/type"), &format!("{kind}\n"));
+        assert_eq!(is_translated(), expected, "{kind}");
+    }
+    fake.write(&format!("{group}/type"), "unknown\n");
+    assert!(is_translated(), "not known to be none");
+    fake.write(&format!("{group}/name"), "vfio-noiommu\n");
+    assert!(!is_translated(), "vfio-pci's own group");
+}
 
 #[test]
 fn a_pci_device_is_found_and_its_command_register_restored() {

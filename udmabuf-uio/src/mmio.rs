@@ -1,10 +1,13 @@
 //! Registers of real hardware, mapped into the process.
 #![allow(unsafe_code, reason = "the one place that loads from and stores to hardware")]
 
-use std::{fs::File, io, ptr::NonNull, sync::Arc};
+use std::{fs::File, io, process, ptr::NonNull, sync::Arc};
 
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
-use rustix::mm::{MremapFlags, mremap_fixed};
+use rustix::{
+    io::Errno,
+    mm::{MapFlags, MremapFlags, ProtFlags, mmap_anonymous, mremap_fixed},
+};
 
 use crate::{Block, Io, Registers, Word, handle::Handle, registers::sealed::InBlock};
 
@@ -37,6 +40,7 @@ impl Mmio {
         handle: &Arc<Handle>,
     ) -> io::Result<Registers<K>> {
         let refused = |why: String| io::Error::new(io::ErrorKind::InvalidInput, why);
+        const { assert!(K::ALIGN.is_power_of_two(), "the alignment of a block is a power of two") };
         // A page is aligned to any register.
         if offset % K::ALIGN != 0 {
             let align = K::ALIGN;
@@ -75,10 +79,36 @@ pub(crate) fn unplug(map: &MmapRaw) {
             map.as_mut_ptr().cast(),
         )
     };
-    if moved.is_ok() {
+    match moved {
         // What was moved away is no longer there to be unmapped.
-        std::mem::forget(ones);
+        Ok(_) => std::mem::forget(ones),
+        // For want of memory the kernel may have unmapped the old one, and moved nothing:
+        // the next mapping of anybody could be there, and be taken for registers.
+        Err(Errno::NOMEM) => {
+            if !fills_hole(map.as_mut_ptr(), map.len()) {
+                process::abort();
+            }
+        }
+        // It has done nothing.
+        Err(_) => {}
     }
+}
+
+/// Maps memory there that is all ones, if nothing is; it stays for good.
+fn fills_hole(start: *mut u8, len: usize) -> bool {
+    let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+    // SAFETY: it replaces nothing.
+    let filled =
+        unsafe { mmap_anonymous(start.cast(), len, access, flags | MapFlags::FIXED_NOREPLACE) };
+    let Ok(filled) = filled else { return false };
+    if filled.cast() != start {
+        // A kernel before 4.17 takes the address for a hint.
+        return false;
+    }
+    // SAFETY: mapped just now, for reading and writing; the compiler knows of no
+    // reference into it.
+    unsafe { start.write_bytes(0xff, len) };
+    true
 }
 
 impl Io for Mmio {
@@ -99,5 +129,29 @@ impl Io for Mmio {
         // SAFETY: as in `read`; what a write makes the device do is what the
         // creator of the registers vouched for.
         unsafe { register.write_volatile(word) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memmap2::MmapMut;
+    use rustix::mm::munmap;
+
+    use super::*;
+
+    #[test]
+    fn a_hole_is_filled_and_nothing_else() {
+        let len = 3 * rustix::param::page_size();
+        let mut around = MmapMut::map_anon(len).unwrap();
+        around.fill(7);
+        let page = len / 3;
+        let middle = around.as_mut_ptr().wrapping_add(page);
+        assert!(!fills_hole(middle, page), "something is there");
+        assert!(around.iter().all(|&byte| byte == 7));
+        // SAFETY: the page is this test's; nobody looks at it before it is back.
+        unsafe { munmap(middle.cast(), page).unwrap() };
+        assert!(fills_hole(middle, page));
+        assert!(around[..page].iter().chain(&around[2 * page..]).all(|&byte| byte == 7));
+        assert!(around[page..2 * page].iter().all(|&byte| byte == 0xff));
     }
 }

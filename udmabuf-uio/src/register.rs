@@ -11,7 +11,8 @@ type Exactly<K> = PhantomData<fn(K) -> K>;
 ///
 /// # Invariants
 /// `offset` is a multiple of the size of `T`'s word, and the word is inside the
-/// block `K`: exactly `K`, not a subtype with another size.
+/// block `K`: exactly `K`, not a subtype with another size. `K::ALIGN` is a power of
+/// two and at least that size, so what is aligned to it is aligned to the word.
 #[derive(Debug)]
 pub struct Register<K, T, A = ReadWrite> {
     offset: usize,
@@ -29,6 +30,7 @@ impl<K: Block, T: Value, A> Register<K, T, A> {
     pub const fn at(offset: usize) -> Self {
         let width = size_of::<T::Word>();
         assert!(offset % width == 0, "a register is aligned to its width");
+        assert!(K::ALIGN.is_power_of_two(), "the alignment of a block is a power of two");
         assert!(width <= K::ALIGN, "the register needs more alignment than its block has");
         assert!(width <= K::SIZE && offset <= K::SIZE - width, "the register is outside its block");
         Self::new(offset)
@@ -78,6 +80,7 @@ impl<K: Block, T: Value, A, const N: usize> Array<K, T, A, N> {
         assert!(N > 0, "the array has no register");
         assert!(step >= width, "the registers of the array overlap");
         assert!(offset % width == 0 && step % width == 0, "a register is aligned to its width");
+        assert!(K::ALIGN.is_power_of_two(), "the alignment of a block is a power of two");
         assert!(width <= K::ALIGN, "the register needs more alignment than its block has");
         assert!(is_inside(offset, step, N, width, K::SIZE), "the array is not inside its block");
         Self { offset, step, block: PhantomData, kind: PhantomData }
@@ -132,6 +135,10 @@ impl<K: Block, G: Block, const N: usize> Blocks<K, G, N> {
     pub const fn at(offset: usize, step: usize) -> Self {
         assert!(N > 0, "there is no block");
         assert!(step >= G::SIZE, "the blocks overlap");
+        assert!(
+            G::ALIGN.is_power_of_two() && K::ALIGN.is_power_of_two(),
+            "the alignment of a block is a power of two"
+        );
         assert!(offset % G::ALIGN == 0 && step % G::ALIGN == 0, "a block is not aligned");
         assert!(G::ALIGN <= K::ALIGN, "the inner block needs more alignment than the outer has");
         assert!(
@@ -188,6 +195,10 @@ impl<K: Block, G: Block> Inner<K, G> {
     /// If it is not aligned or not inside `K`.
     #[must_use]
     pub const fn at(offset: usize) -> Self {
+        assert!(
+            G::ALIGN.is_power_of_two() && K::ALIGN.is_power_of_two(),
+            "the alignment of a block is a power of two"
+        );
         assert!(offset % G::ALIGN == 0, "a block is not aligned");
         assert!(G::ALIGN <= K::ALIGN, "the inner block needs more alignment than the outer has");
         assert!(is_inside(offset, 0, 1, G::SIZE, K::SIZE), "the block is not inside the outer");

@@ -9,7 +9,8 @@ use crate::{Modifiable, Readable, Register, Takable, Writable, barrier};
 pub trait Block {
     /// The size of the block in bytes. What is mapped must be at least as long.
     const SIZE: usize;
-    /// The alignment in bytes that its registers need: the width of the widest.
+    /// The alignment in bytes that its registers need: the width of the widest, or
+    /// any larger power of two.
     const ALIGN: usize = 8;
 }
 

@@ -94,7 +94,12 @@ impl Uio {
     pub(crate) fn open_device(roots: &Roots, device: UioDevice) -> Result<Self, Error> {
         let label = format!("{} ({})", device.file, device.name);
         let handle = Arc::new(Handle::open(roots, label, &device)?);
-        Ok(Self { device, handle })
+        // Meanwhile the number may have become another device's. What was opened stays
+        // what it was, or is gone.
+        match devices::describe(roots, device.dir.clone()) {
+            Some(now) if now == device => Ok(Self { device, handle }),
+            _ => Err(handle.removed()),
+        }
     }
 
     /// What the kernel says of it.
@@ -112,6 +117,10 @@ impl Uio {
     /// The device's registers are as the driver declares them for `K`. Where
     /// they can start DMA, the driver starts it only into buffers that were
     /// handed to the device, as `udmabuf`'s `Engine` asks for.
+    ///
+    /// Of a device that was found by its name, that is as true as the name, which
+    /// whoever wrote the device tree has given. If nodes name the core besides
+    /// `generic-uio`, a driver can look for it in [`UioDevice::compatible`].
     ///
     /// # Errors
     /// [`Error::NoRegisters`] if there is no such map, it is smaller than the

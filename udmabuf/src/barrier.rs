@@ -60,8 +60,11 @@ barriers! {
     // Not `oshst`: a load before the doorbell must not see what the device
     // writes after it. It drains combined stores, too.
     "aarch64": "dmb osh", "dmb oshld", "";
-    // Armv7 has no load-only barrier.
-    "arm": "dmb osh", "dmb osh", "";
+    // Armv7 may write to the device while ordinary stores without cache are still on
+    // their way: a `dmb` orders what other CPUs see, and a `dsb` waits. Linux has it
+    // in `wmb` and `rmb`. An outer cache (PL310) has a buffer of its own, which only
+    // the kernel can empty: see `handover` in `memory/kernel.rs`.
+    "arm": "dsb sy", "dsb sy", "";
     "riscv64": "fence iorw, iorw", "fence iorw, iorw", "";
     // x86 keeps these orders by itself, but for combined stores; the (empty)
     // assembly keeps the compiler from changing them.

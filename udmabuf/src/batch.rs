@@ -1,8 +1,10 @@
 //! Handing over, or taking back, many parts at once: one system call for as many
 //! parts of a buffer as follow each other, where it takes one at all.
+#![allow(unsafe_code, reason = "clears what cannot be synced, to which there are no references")]
 
 use std::ptr;
 
+use rustix::io::Errno;
 use udmabuf_sys::{
     abi::{SYNC_FOR_CPU, SYNC_FOR_DEVICE, SyncRange},
     ioctl,
@@ -53,19 +55,36 @@ pub(crate) fn sync_for_cpu(parts: &impl Each) -> Result<(), Error> {
     sync(parts, Way::ToCpu)
 }
 
-/// Parts that no device was told of are the CPU's from here on, whatever fails:
-/// the bytes are right, as nobody but the CPU has written them, and what fails
-/// concerns only what is remembered of the handover.
+/// Parts that an engine was not told of are the CPU's from here on, whatever fails.
+///
+/// Another device may have written them before, and what it wrote be partly in the
+/// CPU's cache: what cannot be synced is zeros then, on lines that are the CPU's, and
+/// stays so. Where a device only read, the bytes are right.
 pub(crate) fn call_back(parts: &impl Each) {
     parts.each(&mut |piece| {
-        let _ = take_back(piece);
+        let taken = take_back(piece);
+        if piece.direction != Kind::ToDevice && !piece.is_shared && taken.is_err_and(is_there) {
+            // SAFETY: the parts of a piece follow each other, so these bytes are in
+            // their memory (invariant 1 of `Part`). Their type is still the device's:
+            // there is no reference (invariant 1 of `Buffer`). No device was started, and
+            // an emulated one is locked out, also where the sync fails.
+            unsafe { piece.first.memory().clear(piece.first.start(), piece.len) };
+        }
     });
+}
+
+/// Whether the memory is still mapped, as far as the error tells.
+fn is_there(error: Error) -> bool {
+    match error {
+        Error::Os { source, .. } => Errno::from_io_error(&source) != Some(Errno::NODEV),
+        _ => true,
+    }
 }
 
 fn hand_over(piece: Piece<'_>) -> Result<(), Error> {
     let Piece { first, len, parts, direction, .. } = piece;
     match piece.is_shared {
-        true => first.share(false),
+        true => first.share(false, false),
         false => first.memory().sync_for_device(first.start(), len, parts, direction),
     }
 }

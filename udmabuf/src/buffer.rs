@@ -154,17 +154,30 @@ impl<O: Owner, D: Direction, M: CacheMode> Buffer<O, D, M> {
     /// The emulated bus that it is on; none, if hardware reaches it.
     ///
     /// Of a transfer's buffers the slot compares it with the engine's. A driver
-    /// that keeps a shared buffer besides, for descriptors, does so itself:
+    /// that keeps a shared buffer besides, for descriptors, does so itself, and
+    /// looks whom it was [made for](Self::made_for):
     ///
     /// ```
     /// # let emulator = udmabuf::emulator::Emulator::new().coherent();
     /// let ring = emulator.buffer(4096).into_shared()?;
     /// assert_eq!(ring.bus(), Some(&emulator.bus()));
+    /// assert_eq!(ring.made_for(), None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn bus(&self) -> Option<&Bus> {
         self.part().memory().bus()
+    }
+
+    /// The device that it was made for, and whose bus address it has, as in
+    /// `pci/0000:00:02.0`; none, if it was made for no device in particular, or
+    /// whoever opened it [vouched](OpenOptions::open_unclaimed) that the engines
+    /// reach it.
+    ///
+    /// See [`Engine::reaches`](crate::Engine::reaches).
+    #[must_use]
+    pub fn made_for(&self) -> Option<&str> {
+        self.part().memory().made_for()
     }
 
     /// What the start of a part is a multiple of, in bytes: a cache line, or
@@ -268,13 +281,14 @@ impl<D: Direction, M: CacheMode> Buffer<CpuOwned, D, M> {
     ///
     /// # Errors
     /// [`Error::Unsupported`] where a cache is between the two: the device is
-    /// not coherent and the mapping has a cache. The buffer is in
+    /// not coherent and the mapping has a cache, or combines writes on 32-bit ARM
+    /// ([`WriteCombined`](crate::WriteCombined)). The buffer is in
     /// [`Handoff::value`].
     pub fn into_shared(self) -> Result<Buffer<Shared, D, M>, Handoff<Self>> {
         if M::COMBINES {
             barrier::drain_combined();
         }
-        match self.part().share(M::CACHED) {
+        match self.part().share(M::CACHED, M::COMBINES) {
             Ok(()) => Ok(Buffer { held: ManuallyDrop::new(self.held), kind: PhantomData }),
             Err(error) => Err(Handoff { error, value: self }),
         }
@@ -291,7 +305,8 @@ impl<D: Direction, M: CacheMode> Buffer<DeviceOwned, D, M> {
     /// done: [`Transfer::wait`](crate::Transfer::wait) is the safe way.
     ///
     /// # Safety
-    /// The device no longer accesses the buffer.
+    /// The device no longer accesses the buffer, and has written it only if `D` is
+    /// [`FromDevice`](crate::FromDevice) or [`Bidirectional`].
     ///
     /// # Errors
     /// The sync failed; the buffer is in [`Handoff::value`], still the device's.

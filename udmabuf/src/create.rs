@@ -36,7 +36,9 @@ impl<'a> CreateOptions<'a> {
     }
 
     /// Allocates it for the device that sysfs has as
-    /// `/sys/bus/<bus>/devices/<device>`: behind its IOMMU, within its reach.
+    /// `/sys/bus/<bus>/devices/<device>`: behind its IOMMU, within its reach. Its
+    /// bus address is that device's: only an engine that
+    /// [reaches](crate::Engine::reaches) it takes the buffer.
     #[must_use]
     pub fn parent(mut self, bus: &'a str, device: &'a str) -> Self {
         self.options.parent = Some((bus, device));

@@ -61,7 +61,11 @@ use crate::{
 /// - [`poll`](Engine::poll) has said [`Progress::Finished`] or [`Progress::Failed`], or
 /// - [`stop`](Engine::stop) has succeeded.
 ///
-/// And [`bus`](Engine::bus) is the bus that the device masters.
+/// It writes only those that were handed over [`FromDevice`](crate::FromDevice) or
+/// [`Bidirectional`](crate::Bidirectional), or are [`Shared`](crate::Shared).
+///
+/// And [`bus`](Engine::bus) is the bus that the device masters, on which it finds
+/// what it [reaches](Engine::reaches) at the addresses that those buffers have.
 ///
 /// Should `program` panic, the engine is dropped, and the buffers stay with the
 /// device.
@@ -98,6 +102,33 @@ pub unsafe trait Engine {
     /// It is gone.
     fn check(&mut self) -> Result<(), Self::Error> {
         Ok(())
+    }
+
+    /// Whether hardware finds, at the address that it has, a buffer that was made
+    /// for this device ([`CreateOptions::parent`](crate::CreateOptions::parent),
+    /// the property `bind`), as in `pci/0000:00:02.0`; or, with `None`, for no
+    /// device in particular. Others are refused before `program` sees their
+    /// addresses: at those this engine may find other memory.
+    ///
+    /// The default is right where no IOMMU is in front of the engine. An engine
+    /// behind one has addresses of its own, and reaches only what was made for it:
+    ///
+    /// ```
+    /// # struct Card { address: String, is_translated: bool }
+    /// # impl Card {
+    /// fn reaches(&self, made_for: Option<&str>) -> bool {
+    ///     match made_for.map(|device| device.strip_prefix("pci/")) {
+    ///         Some(device) => device == Some(&self.address),
+    ///         None => !self.is_translated, // `PciDevice` of `udmabuf-uio` has both
+    ///     }
+    /// }
+    /// # }
+    /// # let card = Card { address: "0000:00:02.0".into(), is_translated: true };
+    /// # assert!(card.reaches(Some("pci/0000:00:02.0")));
+    /// # assert!(!card.reaches(Some("pci/0000:00:03.0")) && !card.reaches(None));
+    /// ```
+    fn reaches(&self, made_for: Option<&str>) -> bool {
+        made_for.is_none()
     }
 
     /// Asks the device how far it is, without blocking, and clears its
@@ -167,9 +198,10 @@ pub enum StartError<E: StdError + 'static> {
     #[error(transparent)]
     Busy(#[from] Busy),
     /// A buffer is emulated and the engine is not, or the other way round, or
-    /// they belong to different emulators.
+    /// they belong to different emulators; or it was made for a device that is not
+    /// the engine's, which does not [reach](Engine::reaches) it.
     #[error(
-        "{buffer} is not on the engine's bus: both are hardware, or both of one emulator (`Emulator::attach` adds a buffer)"
+        "{buffer} is not on the engine's bus: both are hardware, or both of one emulator (`Emulator::attach` adds a buffer); and what is made for one device (`CreateOptions::parent`), as an engine behind an IOMMU needs it, no other one reaches"
     )]
     OtherBus {
         /// The buffer's name.
@@ -197,7 +229,9 @@ impl<E: Engine> Slot<E> {
     ///
     /// # Errors
     /// The engine is busy, is on another bus or gone, or `program` failed; the
-    /// device has not touched the buffers, and they are in [`Handoff::value`].
+    /// device has not touched the buffers, and they are in [`Handoff::value`]. Should
+    /// even their sync fail, those that a device may write, by their direction, are
+    /// zeros.
     pub fn start<P: Parts>(
         &self,
         parts: P,
@@ -206,7 +240,7 @@ impl<E: Engine> Slot<E> {
         let Some(mut engine) = self.lock().take() else {
             return Err(not_started(parts, Busy.into()));
         };
-        if let Err(buffer) = check_bus(&parts, engine.bus()) {
+        if let Err(buffer) = check_bus(&parts, &engine) {
             self.put(engine);
             return Err(not_started(parts, StartError::OtherBus { buffer }));
         }

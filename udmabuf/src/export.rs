@@ -57,7 +57,9 @@ impl<D: Direction, M: Addressed> Exported<D, M> {
     ///
     /// # Safety
     /// Nobody else accesses the dma-buf any more: no duplicate of the
-    /// descriptor, no mapping and no driver that has it attached.
+    /// descriptor, no mapping and no driver that has it attached. Nobody has
+    /// written it, unless `D` is [`FromDevice`](crate::FromDevice) or
+    /// [`Bidirectional`](crate::Bidirectional).
     #[must_use]
     pub unsafe fn into_buffer(self) -> Buffer<DeviceOwned, D, M> {
         self.buffer

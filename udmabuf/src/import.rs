@@ -12,7 +12,7 @@ use udmabuf_sys::dma_buf;
 
 use crate::{
     Bidirectional, Buffer, CpuOwned, DeviceOwned, Direction, Error, Foreign,
-    memory::{DmaBuf, Memory},
+    memory::{DmaBuf, Memory, check_addresses},
 };
 
 impl Buffer<CpuOwned, Bidirectional, Foreign> {
@@ -70,18 +70,16 @@ impl Buffer {
     ///
     /// # Safety
     /// As [`import`](Buffer::import), and `dma_addr` is where the engine that
-    /// will be given it finds the first byte of the whole dma-buf, contiguous.
+    /// will be given it finds the first byte of the whole dma-buf, contiguous: no
+    /// engine is refused it ([`Engine::reaches`](crate::Engine::reaches)).
     ///
     /// # Errors
     /// As [`import`](Buffer::import); [`Error::OutOfRange`]: from there it would
     /// wrap around the address space.
     pub unsafe fn import_at(fd: OwnedFd, dma_addr: u64) -> Result<Self, Error> {
         let memory = memory(fd, dma_addr)?;
-        let len = memory.len as u64;
-        match dma_addr.checked_add(len - 1) {
-            Some(_) => Ok(Self::new(memory)),
-            None => Err(Error::OutOfRange { offset: dma_addr, len, size: u64::MAX }),
-        }
+        check_addresses(dma_addr, memory.len as u64)?;
+        Ok(Self::new(memory))
     }
 }
 

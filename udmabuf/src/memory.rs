@@ -13,7 +13,7 @@ use std::{
 
 pub(crate) use direct::Direct;
 pub(crate) use dma_buf::DmaBuf;
-pub(crate) use kernel::{Exclusive, Kernel, Maintenance, Opening};
+pub(crate) use kernel::{Exclusive, HAS_OUTER_BUFFER, Kernel, Maintenance, Opening};
 use lent::Lent;
 use rustix::io::Errno;
 
@@ -21,6 +21,7 @@ use crate::{
     Error, barrier,
     direction::Kind,
     emulator::{Bus, CpuSide},
+    words,
 };
 
 /// A buffer's memory.
@@ -35,10 +36,12 @@ use crate::{
 ///    because its driver vouches (the contract of [`Engine`](crate::Engine) and
 ///    of the `unsafe` handovers).
 /// 3. While the device owns them, either the emulated bus or a real device
-///    accesses them, not both: an engine is started only on buffers of its bus.
+///    accesses them, not both, and at `dma_addr` a real one finds them: an engine
+///    is given only buffers of its bus, whose addresses are its own (`is_on`).
 /// 4. `line` is a power of two.
 /// 5. No two have a byte in common, in this process: each has a mapping, or an
 ///    allocation, of its own.
+/// 6. `dma_addr + len` does not wrap (`check_addresses`).
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) start: NonNull<u8>,
@@ -63,6 +66,15 @@ pub(crate) struct Memory {
 
 /// What every buffer's first byte is aligned to, on the CPU's side.
 pub(crate) const ALIGN: usize = 4096;
+
+/// Refuses memory that ends at the end of the address space, or beyond: all sums of
+/// its address and an offset in it, or of its end, are numbers.
+pub(crate) fn check_addresses(dma_addr: u64, len: u64) -> Result<(), Error> {
+    match dma_addr.checked_add(len) {
+        Some(_) => Ok(()),
+        None => Err(Error::OutOfRange { offset: dma_addr, len, size: u64::MAX }),
+    }
+}
 
 #[derive(Debug)]
 enum Backing {
@@ -137,6 +149,32 @@ impl Memory {
             Backing::Kernel(kernel) => kernel.bus(),
             Backing::DmaBuf(_) => None,
             Backing::Emulated(cpu) => Some(cpu.bus()),
+        }
+    }
+
+    /// The device that it was made for, whose bus addresses it has.
+    pub(crate) fn made_for(&self) -> Option<&str> {
+        match &self.backing {
+            Backing::Kernel(kernel) => kernel.made_for(),
+            Backing::DmaBuf(_) | Backing::Emulated(_) => None,
+        }
+    }
+
+    /// Whether its bus addresses are those of an engine that masters `bus`, or is
+    /// hardware and reaches what `reaches` says.
+    ///
+    /// A dma-buf has none, or what its importer vouched for.
+    #[inline]
+    pub(crate) fn is_on(
+        &self,
+        bus: Option<&Bus>,
+        reaches: impl FnOnce(Option<&str>) -> bool,
+    ) -> bool {
+        match &self.backing {
+            Backing::Kernel(kernel) if kernel.bus().is_none() => {
+                bus.is_none() && kernel.is_reached(reaches)
+            }
+            _ => self.bus() == bus,
         }
     }
 
@@ -234,14 +272,26 @@ impl Memory {
         }
     }
 
-    /// Lets the device in beside the CPU, whose mapping has a cache or not.
-    pub(crate) fn share(&self, start: NonNull<u8>, len: usize, cached: bool) -> Result<(), Error> {
+    /// Lets the device in beside the CPU, whose mapping has a cache or not, or combines
+    /// stores.
+    pub(crate) fn share(
+        &self,
+        start: NonNull<u8>,
+        len: usize,
+        cached: bool,
+        combines: bool,
+    ) -> Result<(), Error> {
         if let Backing::Emulated(cpu) = &self.backing {
             return cpu.set_shared(self.offset(start), len);
         }
         if cached && !self.is_coherent {
             let what = "CPU and device cannot share it: there is a cache between them; \
                         open it with `OpenOptions::uncached` or `write_combined`";
+            return Err(Error::Unsupported { name: self.name.as_str().into(), what });
+        }
+        if combines && HAS_OUTER_BUFFER {
+            let what = "CPU and device cannot share it: write-combined stores may stay in the \
+                        buffer of an outer cache; open it with `OpenOptions::uncached`";
             return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
         self.sync_for_device(start, len, 1, Kind::Bidirectional)?;
@@ -256,6 +306,19 @@ impl Memory {
         match &self.backing {
             Backing::Emulated(cpu) => cpu.end_shared(self.offset(start), len),
             _ => self.sync_for_cpu(start, len, 1, Kind::Bidirectional),
+        }
+    }
+
+    /// Fills `len` bytes at `start`, whole lines, with zeros: so dirty they are the same
+    /// whatever is in memory.
+    ///
+    /// # Safety
+    /// They are some of it, there is no reference to them, and no device accesses them.
+    pub(crate) unsafe fn clear(&self, start: NonNull<u8>, len: usize) {
+        // SAFETY: valid for writes, by invariant 1; nobody else accesses them.
+        unsafe { words::fill(start, len, 0) };
+        if let Backing::Emulated(cpu) = &self.backing {
+            cpu.evict_zeros(self.offset(start), len);
         }
     }
 
@@ -345,5 +408,25 @@ impl Memory {
 
     fn offset(&self, start: NonNull<u8>) -> usize {
         start.addr().get() - self.start.addr().get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_addresses;
+    use crate::{DmaAddr, Error};
+
+    #[test]
+    fn an_address_behind_the_last_byte_is_a_number() {
+        let first = u64::MAX - 4096;
+        check_addresses(first, 4096).unwrap();
+        assert_eq!(DmaAddr::new(first, 4096).slice(4096..4096).unwrap().to_u64(), u64::MAX);
+        for beyond in [first + 1, u64::MAX] {
+            let error = check_addresses(beyond, 4096).unwrap_err();
+            assert!(
+                matches!(error, Error::OutOfRange { offset, .. } if offset == beyond),
+                "{error}"
+            );
+        }
     }
 }

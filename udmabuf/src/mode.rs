@@ -7,6 +7,10 @@ pub enum Cached {}
 
 /// Past the cache; stores are combined into bursts. Writing a whole buffer is
 /// fast, reading it slow. Ordinary memory in all else, so it gives slices.
+///
+/// On 32-bit ARM with an outer cache (PL310: Zynq-7000, Cyclone V) stores may stay in
+/// that one's buffer, which no program can empty. So there each handover is a system
+/// call, and what a running device shares is mapped [`Uncached`].
 #[derive(Clone, Copy, Debug)]
 pub enum WriteCombined {}
 

@@ -141,7 +141,9 @@ impl<M: Mapped> OpenOptions<M> {
     ///
     /// # Safety
     /// Nobody else accesses the buffer as long as the returned one, or a part of
-    /// it, exists: no other program, and no device that one has started.
+    /// it, exists: no other program, and no device that one has started. Nor does
+    /// anybody sync it, through another file or sysfs. If the driver cannot say for
+    /// which device it was made, it goes only to engines that find it at its address.
     ///
     /// # Errors
     /// As [`Buffer::open`]; [`Error::Busy`] means the lock.

@@ -88,8 +88,8 @@ impl Part {
     }
 
     /// CPU and device may access the part from here on; unless it fails.
-    pub(crate) fn share(&self, cached: bool) -> Result<(), Error> {
-        self.memory.share(self.start, self.len, cached)
+    pub(crate) fn share(&self, cached: bool, combines: bool) -> Result<(), Error> {
+        self.memory.share(self.start, self.len, cached, combines)
     }
 
     /// The part is the CPU's alone from here on; unless it fails.

@@ -5,10 +5,9 @@
 use std::mem::ManuallyDrop;
 
 use crate::{
-    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Handoff, Owner, Shared, barrier,
+    Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Engine, Handoff, Owner, Shared, barrier,
     batch::{self, Each, Piece},
     direction::Kind,
-    emulator::Bus,
 };
 
 /// Buffers of the CPU that go to the device together: a tuple, an array or a
@@ -80,7 +79,9 @@ pub trait Parts: Each + Sized {
     /// done.
     ///
     /// # Safety
-    /// The device no longer accesses any of them.
+    /// The device no longer accesses any of them, and has written only those that
+    /// were handed over [`FromDevice`](crate::FromDevice) or
+    /// [`Bidirectional`](crate::Bidirectional), or are [`Shared`].
     ///
     /// # Errors
     /// Why the first failed; all are in [`Handoff::value`], still the device's.
@@ -102,12 +103,13 @@ pub trait Parts: Each + Sized {
     }
 }
 
-/// Names the first that is not on this bus, or not on the hardware's.
-pub(crate) fn check_bus(parts: &impl Parts, bus: Option<&Bus>) -> Result<(), String> {
+/// Names the first whose bus addresses are not those of this engine.
+pub(crate) fn check_bus<E: Engine>(parts: &impl Parts, engine: &E) -> Result<(), String> {
+    let bus = engine.bus();
     let mut stranger = Ok(());
     parts.each(&mut |piece| {
         let memory = piece.first.memory();
-        if stranger.is_ok() && memory.bus() != bus {
+        if stranger.is_ok() && !memory.is_on(bus, |device| engine.reaches(device)) {
             stranger = Err(memory.name.clone());
         }
     });

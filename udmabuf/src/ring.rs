@@ -25,7 +25,10 @@ use crate::{
 ///   [`stop`](Stream::stop) has succeeded;
 /// - the part of a `submit` that failed.
 ///
-/// A part of a `submit` that panicked counts as submitted. And [`bus`](Stream::bus) is the bus that the device masters.
+/// A part of a `submit` that panicked counts as submitted. And [`bus`](Stream::bus)
+/// is the bus that the device masters, on which it finds what it
+/// [reaches](Stream::reaches) at the addresses that those buffers have. It writes
+/// parts only if [`Direction`](Stream::Direction) says so.
 pub unsafe trait Stream {
     /// What goes wrong on this engine.
     type Error: StdError + Send + Sync + 'static;
@@ -38,6 +41,11 @@ pub unsafe trait Stream {
     /// The emulated bus that this engine masters; `None` for hardware.
     fn bus(&self) -> Option<&Bus> {
         None
+    }
+
+    /// As [`Engine::reaches`](crate::Engine::reaches).
+    fn reaches(&self, made_for: Option<&str>) -> bool {
+        made_for.is_none()
     }
 
     /// Queues a part behind those that it has, without blocking.
@@ -212,9 +220,12 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
     /// [`Error::Unsupported`] if there are no parts, or one is not on the
     /// engine's bus; all is in [`Handoff::value`].
     pub fn new(engine: E, parts: Vec<CpuPart<E, M>>) -> Result<Self, Handoff<Stopped<E, M>>> {
-        let stranger = parts.iter().find(|part| part.part().memory().bus() != engine.bus());
+        let stranger = parts.iter().find(|part| !is_on(part, &engine));
         let refused = match stranger {
-            Some(part) => Some((part.name().into(), "not on the engine's bus")),
+            Some(part) => Some((
+                part.name().into(),
+                "its bus addresses are not the engine's: another bus, or made for another device",
+            )),
             None if parts.is_empty() => Some(("ring".into(), "it has no parts")),
             None => None,
         };
@@ -392,10 +403,9 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
     /// buffer in its place.
     fn check_next(&self) -> Result<(), Error> {
         let next = (self.oldest + self.in_flight) % self.parts.len();
-        let bus = self.engine.as_ref().and_then(Stream::bus);
-        match self.parts.get(next) {
-            Some(Place::Cpu(part)) if part.part().memory().bus() != bus => {
-                let what = "not on the engine's bus";
+        match (self.parts.get(next), &self.engine) {
+            (Some(Place::Cpu(part)), Some(engine)) if !is_on(part, engine) => {
+                let what = "its bus addresses are not the engine's: another bus, or made for another device";
                 Err(Error::Unsupported { name: part.name().into(), what })
             }
             _ => Ok(()),
@@ -410,6 +420,11 @@ impl<E: Stream, M: Addressed> Ring<E, M> {
             false => None,
         }
     }
+}
+
+/// Whether the part's bus addresses are those of the engine.
+fn is_on<E: Stream, M: Addressed>(part: &CpuPart<E, M>, engine: &E) -> bool {
+    part.part().memory().is_on(engine.bus(), |device| engine.reaches(device))
 }
 
 impl<E: Stream, M: Addressed> Drop for Ring<E, M> {

@@ -15,7 +15,8 @@ use std::{
 };
 
 use udmabuf::{
-    Buffer, CpuOwned, DeviceOwned, Engine, Progress, Slot, StartError, Transfer, WaitError,
+    Buffer, CpuOwned, DeviceOwned, Engine, Parts, Progress, Slot, StartError, ToDevice, Transfer,
+    WaitError,
     emulator::{Bus, Emulator, SyncFault},
 };
 
@@ -96,7 +97,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let emulator = Emulator::new();
+        Self::on(Emulator::new())
+    }
+
+    fn on(emulator: Emulator) -> Self {
         let engine = Scripted { script: Arc::default(), bus: emulator.bus() };
         Self { emulator, slot: Slot::new(engine.clone()), engine }
     }
@@ -355,6 +359,34 @@ fn what_is_not_started_is_closed_to_the_device_even_unsynced() {
     let refused = bench.slot.start(parts, |_, _| Err(Fault(4))).unwrap_err();
     assert!(!addrs.iter().any(|&addr| bench.device_reaches(addr)));
     drop(refused);
+}
+
+/// Who hands a buffer over may have had another device write it, before the start that
+/// is refused. Half of it in a cache and half in memory, nobody reads it.
+#[test]
+fn what_is_not_started_and_cannot_be_synced_is_zeros_where_a_device_may_have_written() {
+    for seed in 0..8 {
+        let bench = Bench::on(Emulator::new().with_adversary_seed(seed));
+        let mut read = bench.emulator.buffer(64).for_direction::<ToDevice>();
+        read.as_mut_slice().fill(1);
+        let mut both = bench.emulator.buffer(256);
+        both.as_mut_slice().fill(2);
+        let parts = (read.into_device().unwrap(), both.into_device().unwrap());
+        let addr = parts.1.dma_addr().to_u64();
+        bench.emulator.bus().write(addr, &[3; 256]).unwrap();
+        bench.emulator.inject(SyncFault::all().for_cpu());
+        // SAFETY: the device is done.
+        let parts = unsafe { parts.into_cpu() }.unwrap_err().value;
+        let refused = bench.slot.start(parts, |_, _| Err(Fault(4))).unwrap_err();
+        let (read, both) = refused.value;
+        assert_eq!(read.as_slice(), [1; 64], "what the device only read is right");
+        assert_eq!(both.as_slice(), [0; 256], "seed {seed}");
+        let both = both.into_device().unwrap();
+        let mut memory = [4; 256];
+        bench.emulator.bus().read(addr, &mut memory).unwrap();
+        assert_eq!(memory, [0; 256], "what the CPU sees is what the device gets");
+        drop(both);
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl<I: Io, D: Way> Port<I, D> {
         if lane.descriptors.is_some() || !matches!(lane.flight, Flight::Idle) {
             return refused(Error::Busy(D::SIDE), memory);
         }
-        if memory.bus() != self.core.bus.as_ref() {
+        if memory.bus() != self.core.bus.as_ref() || memory.made_for().is_some() {
             let name = memory.name().into();
             let what = "not on the core's bus";
             return refused(udmabuf::Error::Unsupported { name, what }.into(), memory);

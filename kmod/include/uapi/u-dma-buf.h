@@ -338,4 +338,23 @@ struct u_dma_buf_caps {
 #define U_DMA_BUF_IOCTL_GET_CAPS \
 	_IOR(U_DMA_BUF_IOCTL_TYPE, 0x41, struct u_dma_buf_caps)
 
+/**
+ * struct u_dma_buf_parent - the device that the buffer was made for
+ * @name: bus and device, as the property bind has them: "pci/0000:00:02.0";
+ *        NUL-terminated, and empty if it was made for none
+ *
+ * GET_DEV_INFO's address is that device's, and may mean nothing to another one,
+ * or other memory.
+ */
+struct u_dma_buf_parent {
+	char name[128];
+};
+
+/*
+ * Only reads. Errors:
+ *   ENAMETOOLONG  there is no room for the name
+ */
+#define U_DMA_BUF_IOCTL_GET_PARENT \
+	_IOR(U_DMA_BUF_IOCTL_TYPE, 0x45, struct u_dma_buf_parent)
+
 #endif /* _UAPI_U_DMA_BUF_H */

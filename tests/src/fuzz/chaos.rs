@@ -2,6 +2,7 @@
 //! Nobody knows what is in them, but some things hold all the same: what is
 //! claimed nobody else changes, settings are stored as a whole, and a request that
 //! is right fails only because the buffer is claimed or gone.
+#![allow(unsafe_code, reason = "syncs dma-bufs, to which there are no references")]
 
 use std::{
     collections::VecDeque,
@@ -152,8 +153,10 @@ impl Chaos {
             }
             (77..80, _) => {
                 if let Some(fd) = self.exports.front() {
-                    allowed(dma_buf::begin_cpu_access(fd.as_fd()))?;
-                    allowed(dma_buf::end_cpu_access(fd.as_fd()))?;
+                    // SAFETY: mappings are accessed by pointer here.
+                    allowed(unsafe { dma_buf::begin_cpu_access(fd.as_fd()) })?;
+                    // SAFETY: as above.
+                    allowed(unsafe { dma_buf::end_cpu_access(fd.as_fd()) })?;
                 }
             }
             (80..84, _) => drop(self.exports.pop_front()),

@@ -211,7 +211,7 @@ impl Op {
                 Self::Open { kind, flags: access | more }
             }
             60..100 if open.len() > 3 || random.one_in(4) => Self::Close { file: file? },
-            100..160 => Self::Get { file: file?, which: random.index(7), place: place(random, 8) },
+            100..160 => Self::Get { file: file?, which: random.index(8), place: place(random, 8) },
             160..230 => {
                 let [offset, size] = range(random, memory);
                 let packed = offset << 32 | (size & 0xffff_fff0) | random.below(16);

@@ -13,7 +13,7 @@ use super::{
     run::{Expect, Fuzz, done},
 };
 
-const GETS: [(u32, usize); 7] = [
+const GETS: [(u32, usize); 8] = [
     (abi::GET_DRV_INFO, 24),
     (abi::GET_SIZE, 8),
     (abi::GET_DMA_ADDR, 8),
@@ -21,6 +21,7 @@ const GETS: [(u32, usize); 7] = [
     (abi::GET_DEV_INFO, 24),
     (abi::GET_SYNC, 24),
     (abi::GET_CAPS, 16),
+    (abi::GET_PARENT, 128),
 ];
 /// Not the descriptor that follows: the answer's last word has padding in it.
 const EXPORT_LEN: usize = 36;

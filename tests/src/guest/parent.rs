@@ -2,23 +2,29 @@
 #![allow(unsafe_code, reason = "drives the edu device below its driver")]
 
 use std::{
+    convert::Infallible,
     fs::{self, File},
+    mem,
     os::{
         fd::{AsFd, AsRawFd},
         unix::fs::FileExt,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use rustix::{fs::OFlags, io::Errno, mm::MapFlags};
-use udmabuf::{Buffer, FromDevice, ToDevice};
+use udmabuf::{
+    Bidirectional, Buffer, DmaAddr, Engine, FromDevice, Handoff, Progress, Ring, Slot, StartError,
+    Stream, ToDevice,
+};
 use udmabuf_examples::edu::{Edu, MEMORY_LEN};
 use udmabuf_sys::ioctl;
 
 use super::{
     Pair, Tests,
+    errors::says,
     manager::{self, Created},
     map::Map,
     module::{open, wait_for_removal},
@@ -35,6 +41,7 @@ pub(crate) fn tests(run: &mut Tests, board: &str, pair: Pair) {
     run.test("bind of what is not there", wrong);
     run.test("bind of what has no driver yet", not_yet);
     run.test("a waiting removal keeps nobody waiting", waits_alone);
+    run.test("addresses of another device", || whose(pair));
     run.test("fault 10 the other device leaves first", leaves);
     if board == "arm64-smmu" {
         run.test("edu reaches nothing else", || isolated(pair));
@@ -93,6 +100,104 @@ fn moves_data(board: &str) -> Result<String> {
         ensure!(behind, "edu is behind no IOMMU");
     }
     Ok(format!("{SIZE} bytes each way, at {}", at.join(", ")))
+}
+
+/// A device of this process, which is none: it counts what it is given.
+#[derive(Debug, Default)]
+struct Other(usize);
+
+impl Other {
+    fn given(&mut self) -> Result<(), Infallible> {
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+// SAFETY: there is no device.
+unsafe impl Engine for Other {
+    type Error = Infallible;
+
+    fn poll(&mut self) -> Progress<Infallible> {
+        Progress::Finished
+    }
+
+    fn park(&mut self, _: Instant) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Stream for Other {
+    type Error = Infallible;
+    type Direction = Bidirectional;
+
+    unsafe fn submit(&mut self, _: DmaAddr) -> Result<(), Infallible> {
+        self.given()
+    }
+
+    fn poll(&mut self) -> Progress<Infallible> {
+        Progress::Finished
+    }
+
+    fn park(&mut self, _: Instant) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// Where edu finds a buffer that was made for it, another device may find anything:
+/// no other engine is given its address, nor is edu, behind an IOMMU, given another's.
+fn whose([name, _]: Pair) -> Result<String> {
+    let _made = made("udmabuf_bound", "")?;
+    let device = format!("pci/{}", edu()?);
+    for (name, expected) in [("udmabuf_bound", Some(device.as_str())), (name, None)] {
+        let parent = ioctl::parent(open(name)?.as_fd())?;
+        ensure!(parent.name() == expected.map(str::as_bytes), "{name} is for {parent:?}");
+        let found = Buffer::open(name)?;
+        ensure!(found.made_for() == expected, "{name} is for {:?}", found.made_for());
+    }
+
+    let engine = Slot::new(Other(0));
+    let own = Buffer::open("udmabuf_bound")?;
+    let Err(refused) = engine.start(own.into_device()?, |engine, _| engine.given()) else {
+        anyhow::bail!("another engine was started on what was made for edu");
+    };
+    says(&refused.error, &["udmabuf_bound", "CreateOptions::parent"])?;
+    let plain = Buffer::open(name)?;
+    let both = (plain.into_device()?, refused.value.into_device()?);
+    let Err(refused) = engine.start(both, |engine, _| engine.given()) else {
+        anyhow::bail!("another engine was started on both");
+    };
+    ensure!(engine.with(|engine| engine.0) == Ok(0), "it was given an address");
+
+    let (plain, own) = refused.value;
+    let refused = Ring::new(Other(0), vec![own]).err().context("a ring of edu's buffer")?;
+    says(&refused.error, &["udmabuf_bound", "another device"])?;
+    let own = refused.value.1.into_iter().next().context("the buffer in the error")?;
+    let mut ring = Ring::new(Other(0), vec![plain])?;
+    let plain = mem::replace(ring.next_mut().context("a part")?, own);
+    let refused = ring.submit().err().context("edu's buffer in another one's ring")?;
+    says(&refused, &["udmabuf_bound", "another device"])?;
+    ensure!(ring.stop().map_err(|refused| refused.error)?.0.0 == 0, "it was given an address");
+
+    let translated = fs::exists(format!("/sys/bus/pci/devices/{}/iommu_group", edu()?))?;
+    // SAFETY: as in `moves_data`.
+    let engine = unsafe { Edu::open_with_32_bits() }?;
+    let plain = plain.for_direction::<ToDevice>().into_device()?;
+    let given = match engine.upload(plain, 0..64, 0) {
+        Ok(transfer) => transfer.wait(Duration::from_secs(10)).map(|_| true)?,
+        Err(Handoff { error: StartError::OtherBus { .. }, .. }) => false,
+        Err(Handoff { error, .. }) => return Err(error.into()),
+    };
+    ensure!(given != translated, "edu, translated: {translated}, was given {name}: {given}");
+    Ok(format!("refused; edu itself takes others: {given}"))
 }
 
 fn wrong() -> Result<String> {

@@ -15,7 +15,7 @@ use rustix::{
 use udmabuf_sys::abi;
 
 /// All that the device file takes.
-pub(crate) const COMMANDS: [Opcode; 15] = [
+pub(crate) const COMMANDS: [Opcode; 16] = [
     abi::GET_DRV_INFO,
     abi::GET_SIZE,
     abi::GET_DMA_ADDR,
@@ -31,6 +31,7 @@ pub(crate) const COMMANDS: [Opcode; 15] = [
     abi::SYNC_BATCH,
     abi::CLAIM_RANGE,
     abi::SET_MAP_MODE,
+    abi::GET_PARENT,
 ];
 
 struct Raw {

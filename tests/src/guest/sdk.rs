@@ -49,11 +49,7 @@ const HOW: [(&str, Open); 2] = [
 /// Syncs that the module counted while the buffer was handed over and taken back,
 /// whole, and by batches of two and of all its pages.
 fn syncs(name: &str, open: Open) -> Result<u64> {
-    let count = || -> Result<u64> {
-        let read = |way| fs::read_to_string(format!("{CLASS}/{name}/counters/ranges_for_{way}"));
-        Ok(read("device")?.trim().parse::<u64>()? + read("cpu")?.trim().parse::<u64>()?)
-    };
-    let before = count()?;
+    let before = synced(name)?;
     let (front, back) = take(open(name)?.into_device()?)?.split_at(4096)?;
     let lent = (front, back).into_device()?;
     // SAFETY: no device was given the address.
@@ -62,7 +58,13 @@ fn syncs(name: &str, open: Open) -> Result<u64> {
     let lent = front.join(back)?.into_chunks(4096)?.into_device()?;
     // SAFETY: as above.
     drop(unsafe { lent.into_cpu() }?);
-    Ok(count()? - before)
+    Ok(synced(name)? - before)
+}
+
+/// Ranges that the module has synced so far.
+fn synced(name: &str) -> Result<u64> {
+    let read = |way| fs::read_to_string(format!("{CLASS}/{name}/counters/ranges_for_{way}"));
+    Ok(read("device")?.trim().parse::<u64>()? + read("cpu")?.trim().parse::<u64>()?)
 }
 
 /// Who maintains the cache is who was asked to, and whoever does not is not asked.
@@ -73,7 +75,24 @@ fn maintenance(name: &str) -> Result<String> {
     let by_own = if is_coherent || cfg!(target_arch = "aarch64") { 0 } else { 8 };
     let by_kernels = if is_coherent { 0 } else { 8 };
     ensure!((own, kernels) == (by_own, by_kernels), "{own} and {kernels} ranges were synced");
-    Ok(format!("{own} and {kernels} ranges synced by the module"))
+    if !has_modes(name)? {
+        return Ok(format!("{own} and {kernels} ranges synced by the module"));
+    }
+    // On 32-bit ARM an outer cache may have what was write-combined.
+    let combined = OpenOptions::new().write_combined();
+    let before = synced(name)?;
+    drop(take(combined.open(name)?.into_device()?)?);
+    let combined_syncs = synced(name)? - before;
+    let is_arm = cfg!(target_arch = "arm");
+    let expected = if is_arm { 2 } else { 0 };
+    ensure!(combined_syncs == expected, "{combined_syncs} ranges were synced, write-combined");
+    let shared = combined.open(name)?.into_shared().map_err(|refused| refused.error);
+    ensure!(shared.is_err() == is_arm, "shared, write-combined: {shared:?}");
+    if let Ok(shared) = shared {
+        // SAFETY: no device was given the address.
+        drop(unsafe { Buffer::<Shared, _, _>::into_cpu(shared) }?);
+    }
+    Ok(format!("{own}, {kernels} and {combined_syncs} ranges synced by the module"))
 }
 
 fn take<D: Direction, M: udmabuf::CacheMode>(

@@ -38,6 +38,18 @@ pub struct Bar {
     pub is_ports: bool,
 }
 
+impl PciDevice {
+    /// Whether an IOMMU gives it bus addresses of its own, so that it reaches only
+    /// memory that was allocated for it.
+    #[must_use]
+    pub fn is_translated(&self) -> bool {
+        let group = self.dir.join("iommu_group");
+        let says = |file: &str, what| sysfs::line(&group.join(file)).is_ok_and(|is| is == what);
+        // vfio-pci makes a group where there is no IOMMU, if it is told to.
+        group.exists() && !says("type", "identity") && !says("name", "vfio-noiommu")
+    }
+}
+
 impl Bar {
     /// The kernel maps whole pages, which a BAR may be smaller than.
     pub(super) fn offset_in_page(&self, page_size: usize) -> usize {

@@ -12,10 +12,17 @@ block! {
         0x222 => HALF: ReadWrite<u16>,
         /// Of 32 bits.
         0x334 => WORD: ReadWrite<u32>,
-        /// Of 64 bits.
-        0x448 => DOUBLE: ReadWrite<u64>,
         /// Reading it changes it.
         0x554 => FIFO: ReadEffect<u32>,
+    }
+}
+
+#[cfg(target_pointer_width = "64")]
+block! {
+    /// What only machines of 64 bits access at once.
+    pub struct Wide: 0x800 bytes {
+        /// Of 64 bits.
+        0x448 => DOUBLE: ReadWrite<u64>,
     }
 }
 
@@ -38,9 +45,10 @@ pub fn read_word(registers: &Registers<Regs>) -> u32 {
 }
 
 /// One load.
+#[cfg(target_pointer_width = "64")]
 #[inline(never)]
-pub fn read_double(registers: &Registers<Regs>) -> u64 {
-    registers.read(Regs::DOUBLE)
+pub fn read_double(registers: &Registers<Wide>) -> u64 {
+    registers.read(Wide::DOUBLE)
 }
 
 /// One store.
@@ -62,9 +70,10 @@ pub fn write_word(registers: &Registers<Regs>, value: u32) {
 }
 
 /// One store.
+#[cfg(target_pointer_width = "64")]
 #[inline(never)]
-pub fn write_double(registers: &Registers<Regs>, value: u64) {
-    registers.write(Regs::DOUBLE, value);
+pub fn write_double(registers: &Registers<Wide>, value: u64) {
+    registers.write(Wide::DOUBLE, value);
 }
 
 /// A load whose value is not used.

@@ -157,6 +157,17 @@ impl CpuSide {
         }
     }
 
+    /// Lines of zeros, which a cache may evict at once. It does: whether they are dirty
+    /// cannot be seen where they were zeros before.
+    pub(crate) fn evict_zeros(&self, offset: usize, len: usize) {
+        if let Store::Cached(cache, memory) = &mut self.region.lock().store {
+            for zeros in cache.lines(&(offset..offset + len)) {
+                memory[zeros.clone()].fill(0);
+                cache.refill(zeros, memory);
+            }
+        }
+    }
+
     /// The device may access the part.
     fn admit(&self, part: Range<usize>, access: Access) {
         self.region.lock().owners.set(part, Some(access));

@@ -1,4 +1,5 @@
 //! A dma-buf of another driver.
+#![allow(unsafe_code, reason = "syncs the dma-buf, to which there are no references")]
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -10,6 +11,11 @@ use udmabuf_sys::{dma_buf, map::Mapping};
 use crate::Error;
 
 /// A mapped dma-buf, the CPU's until it is synced for the device.
+///
+/// # Invariants
+/// It is synced before the first reference to its bytes is made, and in handovers,
+/// which are of all of it and take the only `Buffer` by which there could be one
+/// (invariant 1 there). Of other mappings its importer said that there are none.
 #[derive(Debug)]
 pub(crate) struct DmaBuf {
     mapping: Mapping,
@@ -42,12 +48,14 @@ impl DmaBuf {
     }
 
     pub(crate) fn sync_for_device(&self, name: &str) -> Result<(), Error> {
-        dma_buf::end_cpu_access(self.fd())
+        // SAFETY: by the invariant, there is no reference.
+        unsafe { dma_buf::end_cpu_access(self.fd()) }
             .map_err(|errno| Error::os(name, "DMA_BUF_IOCTL_SYNC (end)", errno))
     }
 
     pub(crate) fn sync_for_cpu(&self, name: &str) -> Result<(), Error> {
-        dma_buf::begin_cpu_access(self.fd())
+        // SAFETY: by the invariant, there is no reference.
+        unsafe { dma_buf::begin_cpu_access(self.fd()) }
             .map_err(|errno| Error::os(name, "DMA_BUF_IOCTL_SYNC (start)", errno))
     }
 }

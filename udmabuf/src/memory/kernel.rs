@@ -19,7 +19,7 @@ use udmabuf_sys::{
     map::{LentPage, Mapping},
 };
 
-use super::{Direct, Lent};
+use super::{Direct, Lent, check_addresses};
 use crate::{
     Error,
     create::Deleter,
@@ -77,7 +77,19 @@ pub(crate) struct Kernel {
     mapping: Mapping,
     file: OwnedFd,
     has_batch: bool,
+    made_for: MadeFor,
     _created: Option<Arc<Deleter>>,
+}
+
+/// Whose bus addresses a buffer has.
+#[derive(Debug)]
+enum MadeFor {
+    /// The module's own, as any device has them that no IOMMU is in front of.
+    None,
+    /// This device's, as `GET_PARENT` names it.
+    Device(Box<str>),
+    /// Those of the engines that it will be given to: whoever opened it vouched.
+    Vouched,
 }
 
 /// What opening finds out.
@@ -89,6 +101,11 @@ pub(crate) struct Opened {
     pub(crate) direct: Direct,
     pub(crate) lent: Lent,
 }
+
+/// Whether write-combined stores may stay, for all that a program can do, in the buffer
+/// of an outer cache: on 32-bit ARM with a PL310 (Zynq-7000, Cyclone V), which no
+/// program can tell from others. The module's sync empties it.
+pub(crate) const HAS_OUTER_BUFFER: bool = cfg!(target_arch = "arm");
 
 /// Parts do not share a line of this many bytes, where nobody says more.
 const USUAL_LINE: usize = 64;
@@ -113,6 +130,8 @@ impl Kernel {
             Err(Errno::NOTTY) => Caps::default(),
             result => result.map_err(|errno| Error::os(name, "ioctl GET_CAPS", errno))?,
         };
+        let made_for = made_for(name, &file, opening.exclusive)?;
+        check_addresses(info.dma_addr, info.size)?;
         let len = usize::try_from(info.size)
             .ok()
             .filter(|&len| isize::try_from(len).is_ok())
@@ -134,7 +153,7 @@ impl Kernel {
         // Without that page only the module's own syncs are remembered.
         let direct = match is_claimed && lent.is_none() {
             true => Direct::No,
-            false => handover(name, info, caps, is_cached, opening.maintenance)?,
+            false => handover(name, info, caps, opening)?,
         };
         let line = usize::try_from(caps.cache_alignment)
             .ok()
@@ -147,7 +166,7 @@ impl Kernel {
         let has_batch = caps.flags & abi::CAP_SYNC_BATCH != 0;
         let _created = opening.created.clone();
         Ok(Opened {
-            kernel: Self { tap: None, mapping, file, has_batch, _created },
+            kernel: Self { tap: None, mapping, file, has_batch, made_for, _created },
             dma_addr: info.dma_addr,
             is_coherent: info.is_coherent(),
             line,
@@ -166,6 +185,25 @@ impl Kernel {
 
     pub(crate) fn bus(&self) -> Option<&Bus> {
         self.tap.as_ref().map(Tap::bus)
+    }
+
+    /// The device that it was made for, if that is known.
+    pub(crate) fn made_for(&self) -> Option<&str> {
+        match &self.made_for {
+            MadeFor::Device(device) => Some(device),
+            MadeFor::None | MadeFor::Vouched => None,
+        }
+    }
+
+    /// Whether its addresses are those of hardware that finds, at theirs, what was
+    /// made for these devices, or for none.
+    #[inline]
+    pub(crate) fn is_reached(&self, reaches: impl FnOnce(Option<&str>) -> bool) -> bool {
+        match &self.made_for {
+            MadeFor::None => reaches(None),
+            MadeFor::Device(device) => reaches(Some(device)),
+            MadeFor::Vouched => true,
+        }
     }
 
     pub(crate) fn attach(&mut self, bus: &Bus, addr: u64) -> bool {
@@ -241,18 +279,27 @@ fn failed(name: &str, whom: &str, offset: usize, len: usize, errno: Errno) -> Er
     Error::os(name, format!("sync for {whom} ({len:#x} bytes at {offset:#x})"), errno)
 }
 
+/// Asked of the file, which is claimed by now: the name may be another buffer's.
+fn made_for(name: &str, file: &OwnedFd, exclusive: Exclusive) -> Result<MadeFor, Error> {
+    match ioctl::parent(file.as_fd()) {
+        Ok(parent) => match parent.name() {
+            None => Ok(MadeFor::None),
+            Some(device) => Ok(MadeFor::Device(String::from_utf8_lossy(device).into())),
+        },
+        Err(Errno::NOTTY) if exclusive == Exclusive::Promise => Ok(MadeFor::Vouched),
+        Err(errno) => Err(Error::os(name, "ioctl GET_PARENT", errno)),
+    }
+}
+
 /// What a handover takes where the module need not be told of it.
-fn handover(
-    name: &str,
-    info: DevInfo,
-    caps: Caps,
-    is_cached: bool,
-    maintenance: Maintenance,
-) -> Result<Direct, Error> {
-    if !is_cached || info.is_coherent() {
+fn handover(name: &str, info: DevInfo, caps: Caps, opening: &Opening) -> Result<Direct, Error> {
+    if opening.map_mode == abi::MAP_WRITE_COMBINED && HAS_OUTER_BUFFER {
+        return Ok(Direct::No);
+    }
+    if opening.map_mode != abi::MAP_CACHED || info.is_coherent() {
         return Ok(Direct::Barrier);
     }
-    match (maintenance, Cpu::new()) {
+    match (opening.maintenance, Cpu::new()) {
         (Maintenance::Kernels, _) => Ok(Direct::No),
         (Maintenance::Own, None) => {
             let what = "this CPU lets no program maintain its cache; open it without that option";

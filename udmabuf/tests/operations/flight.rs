@@ -86,7 +86,8 @@ impl World<'_, '_> {
             places.push(Part { memory: part.memory, range: part.range, buffer: () });
             part.buffer
         };
-        let (started, buffers) = if self.source.one_in(2) {
+        let is_pair = self.source.one_in(2);
+        let (started, buffers) = if is_pair {
             let to = self.take_device(|given| matches!(given, Given::ToDevice(_)));
             let from = self.take_device(|given| matches!(given, Given::FromDevice(_)));
             let (to, from) = match (to.map(&mut keep), from.map(&mut keep)) {
@@ -125,7 +126,8 @@ impl World<'_, '_> {
             Err(error) => {
                 assert_eq!(matches!(error, StartError::Busy(_)), busy);
                 assert!(busy || refuses);
-                if let Some(place) = places.get(unsynced) {
+                let is_only_read = is_pair && unsynced == 0;
+                if let Some(place) = places.get(unsynced).filter(|_| !is_only_read) {
                     self.memories[place.memory].left_unsynced(place.range.clone());
                 }
                 self.landed(places, buffers);

@@ -77,14 +77,12 @@ impl Memory {
         }
     }
 
-    /// The sync for the CPU failed, and `range` will be taken back nevertheless,
-    /// which is right where no device was started.
+    /// The sync for the CPU failed of what a device may have written, and `range` will
+    /// be taken back nevertheless, as none was started: zeros, as if the CPU had written
+    /// them.
     pub fn left_unsynced(&mut self, range: Range<usize>) {
-        for cell in &mut self.cells[range] {
-            if cell.cpu != cell.memory {
-                cell.memory = None;
-            }
-        }
+        let device = Some(Way::ToDevice);
+        self.cells[range].fill(Cell { cpu: Some(0), memory: Some(0), device });
     }
 
     /// The device is done with `range`, and the sync for the CPU failed.
