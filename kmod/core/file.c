@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* The character devices: open, release, lseek, read and write. */
+/* The character devices: open, release, lseek, read, write and advice. */
 #include <linux/cdev.h>
 #include <linux/dma-direction.h>
+#include <linux/fadvise.h>
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
@@ -208,6 +209,34 @@ static ssize_t udb_write_iter(struct kiocb *iocb, struct iov_iter *iter)
 	return udb_transfer(iocb, iter, true);
 }
 
+/*
+ * A claimant's advice is a sync: of all calls that bring a range the cheapest, as no
+ * security module looks at it and nothing is copied. (Its file is open for reading
+ * and writing, or there would be no claim.) Others advise of whatever they read.
+ */
+static int udb_fadvise(struct file *file, loff_t offset, loff_t size, int advice)
+{
+	struct udb_file *user = file->private_data;
+	struct u_dma_buf_sync_range range = {
+		.offset = offset,
+		.size = size,
+		.direction = U_DMA_BUF_BIDIRECTIONAL,
+	};
+
+	if (!user->claims)
+		return generic_fadvise(file, offset, size, advice);
+	if (advice == POSIX_FADV_DONTNEED)
+		range.command = U_DMA_BUF_SYNC_FOR_DEVICE;
+	else if (advice == POSIX_FADV_WILLNEED)
+		range.command = U_DMA_BUF_SYNC_FOR_CPU;
+	else
+		return generic_fadvise(file, offset, size, advice);
+	/* 0 is up to the end, for other files. */
+	if (size <= 0)
+		return -EINVAL;
+	return udb_sync_range(user->buf, user, &range);
+}
+
 static const struct file_operations udb_fops = {
 	.owner = THIS_MODULE,
 	.open = udb_open,
@@ -219,6 +248,7 @@ static const struct file_operations udb_fops = {
 	.splice_write = iter_file_splice_write,
 	.mmap = udb_mmap,
 	.show_fdinfo = udb_show_fdinfo,
+	.fadvise = IS_ENABLED(CONFIG_ADVISE_SYSCALLS) ? udb_fadvise : NULL,
 	.get_unmapped_area = udb_get_unmapped_area,
 	.unlocked_ioctl = udb_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,

@@ -37,6 +37,8 @@ u64 udb_capabilities(const struct udb_buffer *buf)
 	u64 flags = U_DMA_BUF_CAP_CLAIM | U_DMA_BUF_CAP_CLAIM_RANGE | U_DMA_BUF_CAP_SYNC_BATCH |
 		    U_DMA_BUF_CAP_LENT | U_DMA_BUF_CAP_MAP_MODE;
 
+	if (IS_ENABLED(CONFIG_ADVISE_SYSCALLS))
+		flags |= U_DMA_BUF_CAP_ADVICE;
 	if (buf->memory.uncached)
 		return flags;
 	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))

@@ -2,10 +2,13 @@
 #![allow(unsafe_code, reason = "names functions, and takes buffers back by hand")]
 #![allow(missing_docs, reason = "each is one call")]
 
+use std::os::fd::BorrowedFd;
+
 use udmabuf::{
     Bidirectional, Buffer, CpuOwned, CpuParts, DeviceOwned, Error, Handoff, Parts, Shared,
     Uncached, WriteCombined,
 };
+use udmabuf_sys::ioctl;
 
 type Given = Result<Buffer<DeviceOwned>, Handoff<Buffer<CpuOwned>>>;
 type Taken = Result<Buffer<CpuOwned>, Handoff<Buffer<DeviceOwned>>>;
@@ -91,4 +94,18 @@ pub fn looked_at_copy(
     from: &[u8],
 ) -> Result<(), Error> {
     buffer.copy_from(0, from)
+}
+
+/// What changed while the kernel had the buffer.
+///
+/// # Safety
+/// `word` is valid for reads.
+#[unsafe(no_mangle)]
+pub unsafe fn looked_at_advised(fd: BorrowedFd<'_>, word: *const u32) -> u32 {
+    // SAFETY: the caller's.
+    let before = unsafe { *word };
+    let done = ioctl::advise_for_cpu(fd, 0, 64);
+    // SAFETY: the caller's.
+    let after = unsafe { *word };
+    if done.is_ok() { before ^ after } else { 0 }
 }

@@ -3,7 +3,9 @@
  * The yardstick: what `udmabuf-bench measure` does with the crates, in C on the
  * kernel's own interfaces. Prints the same lines.
  *
- * Usage: raw BUFFER..., or raw mappings BUFFER... for those alone
+ * Usage: raw BUFFER..., or raw mappings BUFFER..., raw batches BUFFER... for those
+ * alone. Beside the yardstick it measures floors: what is left of an operation when
+ * nothing of it is done, which nobody can go below.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -35,7 +37,6 @@
 #define GIB		(MIB * 1024)
 #define PAGE		(4 * KIB)
 #define MAPPED_MAX	(64 * MIB)
-#define PART		128
 #define PARTS_MAX	4096
 #define READS		64
 
@@ -43,14 +44,16 @@ struct buffer {
 	const char *name;
 	const char *kind;
 	int fd;
-	size_t size;
+	size_t size, part;
+	bool has_advice;
 	volatile uint8_t *start;
 };
 
 /* What an operation works on. */
 struct job {
 	struct buffer *buffer;
-	size_t offset, size;
+	size_t offset, size, step;
+	unsigned int parts;
 	void *other;
 	uint64_t sum;
 	struct u_dma_buf_sync_batch there, back;
@@ -129,7 +132,31 @@ static void do_nothing(struct job *job)
 	syscall(SYS_getppid);
 }
 
-/* The cheapest that the interface has: the range packed into one number. */
+/* No command of the module: what every pair of ioctls on its file costs. */
+static void unknown_pair(struct job *job)
+{
+	if (ioctl(job->buffer->fd, _IO('U', 0xff), NULL) != -1 ||
+	    ioctl(job->buffer->fd, _IO('U', 0xff), NULL) != -1 || errno != ENOTTY)
+		errx(1, "%s: a command that should not be", job->buffer->name);
+}
+
+/* As cheap as a call with a range gets: no hook of a security module, no structure. */
+static void advise_pair(struct job *job)
+{
+	if (posix_fadvise(job->buffer->fd, 0, 64, POSIX_FADV_NORMAL) ||
+	    posix_fadvise(job->buffer->fd, 0, 64, POSIX_FADV_NORMAL))
+		errx(1, "%s: advice", job->buffer->name);
+}
+
+/* The same two calls where they sync (U_DMA_BUF_CAP_ADVICE). */
+static void sync_advice_pair(struct job *job)
+{
+	if (posix_fadvise(job->buffer->fd, job->offset, job->size, POSIX_FADV_DONTNEED) ||
+	    posix_fadvise(job->buffer->fd, job->offset, job->size, POSIX_FADV_WILLNEED))
+		errx(1, "%s: sync by advice", job->buffer->name);
+}
+
+/* Of the ioctls the cheapest: the range packed into one number. */
 static void sync_pair(struct job *job)
 {
 	uint64_t range = (uint64_t)job->offset << 32 | job->size | 1;
@@ -162,9 +189,11 @@ static void sync_batch_pair(struct job *job)
 #ifdef __aarch64__
 #define LINE 64
 
-#define EACH_LINE(instruction)						\
+#define EACH_LINE(instruction)	LINES_FROM(instruction, job->buffer->start + job->offset)
+
+#define LINES_FROM(instruction, start)					\
 	do {								\
-		volatile uint8_t *at = job->buffer->start + job->offset;	\
+		volatile uint8_t *at = start;				\
 		volatile uint8_t *end = at + job->size;			\
 									\
 		for (; end - at >= 32 * LINE; at += 32 * LINE)		\
@@ -184,6 +213,26 @@ static void maintain_pair(struct job *job)
 	EACH_LINE("dc civac, %0");
 	asm volatile("dsb sy" : : : "memory");
 }
+
+/* The same for many parts. */
+static void maintain_parts(struct job *job)
+{
+	for (unsigned int i = 0; i < job->parts; i++)
+		LINES_FROM("dc cvac, %0", job->buffer->start + i * job->step);
+	asm volatile("dsb sy" : : : "memory");
+	asm volatile("dmb osh" : : : "memory");
+	for (unsigned int i = 0; i < job->parts; i++)
+		LINES_FROM("dc civac, %0", job->buffer->start + i * job->step);
+	asm volatile("dsb sy" : : : "memory");
+}
+
+/* What is left of it where the device is coherent. */
+static void barrier_pair(struct job *job)
+{
+	(void)job;
+	asm volatile("dmb osh" : : : "memory");
+	asm volatile("dmb oshld" : : : "memory");
+}
 #endif
 
 static void map_touch_unmap(struct job *job)
@@ -196,6 +245,16 @@ static void map_touch_unmap(struct job *job)
 	for (size_t at = 0; at < job->size; at += PAGE)
 		start[at] = 1;
 	munmap((void *)start, job->size);
+}
+
+static void map_unmap(struct job *job)
+{
+	void *start = mmap(NULL, job->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			   job->buffer->fd, 0);
+
+	if (start == MAP_FAILED)
+		err(1, "%s: mmap", job->buffer->name);
+	munmap(start, job->size);
 }
 
 /* Of that, what the program itself does. */
@@ -327,7 +386,7 @@ static void arm(struct job *job)
 }
 
 /*
- * It is told of it, at once or by poll(), the wait that every signal ends. The
+ * It is told of it, at once or by ppoll(), the wait that every signal ends. The
  * deadline is a point in time, for a wait that goes on; 0 is none.
  */
 static void wait_for(struct job *job, double deadline)
@@ -336,9 +395,11 @@ static void wait_for(struct job *job, double deadline)
 	uint32_t count;
 
 	while (read(job->uio, &count, 4) != 4) {
-		int timeout = deadline ? (deadline - now()) / 1e6 : -1;
+		double left = deadline - now();
+		struct timespec timeout = { .tv_sec = left / 1e9 };
 
-		if (errno != EAGAIN || poll(&wait, 1, timeout) != 1)
+		timeout.tv_nsec = left - timeout.tv_sec * 1e9;
+		if (errno != EAGAIN || ppoll(&wait, 1, deadline ? &timeout : NULL, NULL) != 1)
 			err(1, "no interrupt");
 	}
 }
@@ -399,15 +460,19 @@ static struct buffer open_buffer(const char *name)
 {
 	struct buffer buffer = { .name = name };
 	struct u_dma_buf_dev_info info;
+	struct u_dma_buf_caps caps;
 	uint64_t flags = 0;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/dev/%s", name);
 	buffer.fd = open(path, O_RDWR | O_CLOEXEC);
 	if (buffer.fd < 0 || ioctl(buffer.fd, U_DMA_BUF_IOCTL_CLAIM, &flags) ||
-	    ioctl(buffer.fd, U_DMA_BUF_IOCTL_GET_DEV_INFO, &info))
+	    ioctl(buffer.fd, U_DMA_BUF_IOCTL_GET_DEV_INFO, &info) ||
+	    ioctl(buffer.fd, U_DMA_BUF_IOCTL_GET_CAPS, &caps))
 		err(1, "%s", path);
 	buffer.size = info.size;
+	buffer.part = caps.cache_alignment;
+	buffer.has_advice = caps.flags & U_DMA_BUF_CAP_ADVICE;
 	buffer.kind = info.flags & U_DMA_BUF_DEV_COHERENT ? "coherent" : "non-coherent";
 	buffer.start = mmap(NULL, buffer.size, PROT_READ | PROT_WRITE, MAP_SHARED, buffer.fd, 0);
 	if (buffer.start == MAP_FAILED)
@@ -420,50 +485,80 @@ static void measure_syncs(struct buffer *buffer)
 	static const size_t offsets[] = {
 		4 * KIB, MIB, 16 * MIB, 256 * MIB, GIB, 2 * GIB, 4 * GIB, 4 * GIB + 64 * MIB,
 	};
+	bool is_coherent = !strcmp(buffer->kind, "coherent");
 	struct job job = { .buffer = buffer };
 
 	for (size_t size = 64; size <= buffer->size; size *= 4) {
-		operation op = size >> 32 ? sync_large_pair : sync_pair;
+		operation by_ioctl = size >> 32 ? sync_large_pair : sync_pair;
+		operation cheapest = buffer->has_advice ? sync_advice_pair : by_ioctl;
 		double value;
 
 		job.size = size;
-		value = cost(op, &job);
+		value = cost(cheapest, &job);
 		buffer_row(buffer, "hand over and take back", size, value);
-		buffer_row(buffer, "sync for the device and back, by ioctl", size, value);
-		if (size <= MIB && !strcmp(buffer->kind, "non-coherent"))
+		if (size <= MIB && !is_coherent)
 			buffer_row(buffer, "hand over and take back by the module", size, value);
+		buffer_row(buffer, "sync for the device and back, by ioctl", size,
+			   cost(by_ioctl, &job));
 		if (size <= MIB)
 			buffer_row_of("C, by SET_SYNC", buffer,
 				      "sync for the device and back, by ioctl", size, "B",
 				      cost(sync_large_pair, &job));
 #ifdef __aarch64__
-		if (!strcmp(buffer->kind, "non-coherent"))
-			buffer_row_of("bare instructions", buffer, "hand over and take back",
-				      size, "B", cost(maintain_pair, &job));
+		buffer_row_of("bare instructions", buffer, "hand over and take back", size, "B",
+			      cost(is_coherent ? barrier_pair : maintain_pair, &job));
 #endif
 	}
+	buffer_row_of("floor: two unknown ioctls", buffer,
+		      "sync for the device and back, by ioctl", 64, "B", cost(unknown_pair, &job));
+	if (!is_coherent)
+		buffer_row_of("floor: advice that does nothing", buffer,
+			      "hand over and take back by the module", 64, "B",
+			      cost(advise_pair, &job));
 	job.size = 4 * KIB;
 	for (size_t i = 0; i < sizeof(offsets) / sizeof(*offsets); i++) {
 		job.offset = offsets[i];
 		if (job.offset + job.size > buffer->size)
 			break;
+		operation by_ioctl = job.offset >> 32 ? sync_large_pair : sync_pair;
+		double value = cost(buffer->has_advice ? sync_advice_pair : by_ioctl, &job);
+
 		buffer_row_of("C", buffer, "hand over and take back 4 KiB, by offset",
-			      job.offset, "B on",
-			      cost(job.offset >> 32 ? sync_large_pair : sync_pair, &job));
+			      job.offset, "B on", value);
+		if (!is_coherent)
+			buffer_row_of("C", buffer,
+				      "hand over and take back 4 KiB by the module, by offset",
+				      job.offset, "B on", value);
 	}
 }
 
-static void measure_batches(struct buffer *buffer)
+/* Of 16 parts one row, of any number what each costs. */
+static void count_rows(const char *program, const struct buffer *buffer, const char *parts,
+		       const char *way, unsigned int count, double value)
+{
+	char name[96];
+
+	if (count == 16) {
+		snprintf(name, sizeof(name), "16 %s of %zu bytes%s", parts, buffer->part, way);
+		buffer_row_of(program, buffer, name, 0, "", value);
+	}
+	snprintf(name, sizeof(name), "each of N %s of %zu bytes%s", parts, buffer->part, way);
+	buffer_row_of(program, buffer, name, count, "parts", value / count);
+}
+
+/* Parts that follow each other, or every second: as a ring gets them back. */
+static void measure_batches_of(struct buffer *buffer, const char *parts, size_t step)
 {
 	struct u_dma_buf_sync_range *there = calloc(PARTS_MAX, sizeof(*there));
 	struct u_dma_buf_sync_range *back = calloc(PARTS_MAX, sizeof(*back));
 	/* As the SDK's rows are called: with C, all are one. */
 	static const char *const ways[] = { " together", " together by the module", ", by ioctl" };
-	struct job job = { .buffer = buffer };
+	bool is_coherent = !strcmp(buffer->kind, "coherent");
+	struct job job = { .buffer = buffer, .size = buffer->part, .step = step };
 
 	for (int i = 0; i < PARTS_MAX; i++) {
-		there[i].offset = (uint64_t)i * PART;
-		there[i].size = PART;
+		there[i].offset = (uint64_t)i * step;
+		there[i].size = buffer->part;
 		back[i] = there[i];
 		there[i].command = U_DMA_BUF_SYNC_FOR_DEVICE;
 		back[i].command = U_DMA_BUF_SYNC_FOR_CPU;
@@ -476,21 +571,39 @@ static void measure_batches(struct buffer *buffer)
 		job.there.count = count;
 		job.back.count = count;
 		value = cost(sync_batch_pair, &job);
-		for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
-			char name[64];
-
-			if (i == 1 && strcmp(buffer->kind, "non-coherent"))
-				continue; /* where there is nothing to maintain */
-			if (count == 16) {
-				snprintf(name, sizeof(name), "16 parts of 128 bytes%s", ways[i]);
-				buffer_row_of("C", buffer, name, 0, "", value);
-			}
-			snprintf(name, sizeof(name), "each of N parts of 128 bytes%s", ways[i]);
-			buffer_row_of("C", buffer, name, count, "parts", value / count);
-		}
+		for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++)
+			/* Where there is nothing to maintain, nobody does. */
+			if (i != 1 || !is_coherent)
+				count_rows("C", buffer, parts, ways[i], count, value);
+#ifdef __aarch64__
+		job.parts = count;
+		if (!is_coherent)
+			count_rows("bare instructions", buffer, parts, ways[0], count,
+				   cost(maintain_parts, &job));
+#endif
 	}
 	free(there);
 	free(back);
+}
+
+static void measure_batches(struct buffer *buffer)
+{
+	measure_batches_of(buffer, "parts", buffer->part);
+	if (buffer->size >= 2 * buffer->part * PARTS_MAX)
+		measure_batches_of(buffer, "scattered parts", 2 * buffer->part);
+}
+
+/* The same copies by the same calls, of memory that needs no care. */
+static void measure_memfd(const struct buffer *buffer, void *words)
+{
+	struct buffer plain = { .name = "memfd", .fd = memfd_create("floor", MFD_CLOEXEC) };
+	struct job job = { .buffer = &plain, .size = MIB, .other = words };
+
+	if (plain.fd < 0)
+		err(1, "memfd");
+	buffer_row_of("floor: of a memfd", buffer, "write()", MIB, "B", cost(write_call, &job));
+	buffer_row_of("floor: of a memfd", buffer, "read()", MIB, "B", cost(read_call, &job));
+	close(plain.fd);
 }
 
 static void measure_copies(struct buffer *buffer)
@@ -499,6 +612,7 @@ static void measure_copies(struct buffer *buffer)
 	struct job job = { .buffer = buffer, .size = MIB, .other = words };
 	volatile uint8_t *cached = buffer->start;
 	uint64_t mode = U_DMA_BUF_MAP_UNCACHED;
+	double value;
 
 	for (size_t i = 0; i < MIB / 4; i++)
 		sum += words[i] = i * 2654435761U;
@@ -506,10 +620,15 @@ static void measure_copies(struct buffer *buffer)
 	check(buffer, words, MIB);
 	buffer_row(buffer, "read()", MIB, cost(read_call, &job));
 	check(buffer, words, MIB);
+	measure_memfd(buffer, words);
 	memset((void *)buffer->start, 0, MIB);
-	buffer_row(buffer, "memcpy in", MIB, cost(copy_in, &job));
+	value = cost(copy_in, &job);
+	buffer_row(buffer, "memcpy in", MIB, value);
+	buffer_row_of("memcpy", buffer, "write()", MIB, "B", value);
 	check(buffer, words, MIB);
-	buffer_row(buffer, "memcpy out", MIB, cost(copy_out, &job));
+	value = cost(copy_out, &job);
+	buffer_row(buffer, "memcpy out", MIB, value);
+	buffer_row_of("memcpy", buffer, "read()", MIB, "B", value);
 	check(buffer, words, MIB);
 	buffer_row(buffer, "sum of 32-bit words", MIB, cost(sum_words, &job));
 	if (job.sum != sum)
@@ -538,6 +657,8 @@ static void measure_mappings(struct buffer *buffer)
 		job.size = size;
 		value = cost(map_touch_unmap, &job);
 		buffer_row(buffer, "mmap, touch every page, munmap", size, value);
+		buffer_row_of("floor: untouched", buffer, "mmap, touch every page, munmap", size,
+			      "B", cost(map_unmap, &job));
 		buffer_row(buffer, "each page: mmap, touch, munmap", size, value * PAGE / size);
 		buffer_row_of("touch alone", buffer, "each page: mmap, touch, munmap", size, "B",
 			      cost(touch, &job) * PAGE / size);
@@ -598,11 +719,16 @@ int main(int argc, char **argv)
 	struct job job = { 0 };
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc > 1 && !strcmp(argv[1], "mappings")) {
+	if (argc > 1 && (!strcmp(argv[1], "mappings") || !strcmp(argv[1], "batches"))) {
 		for (int i = 2; i < argc; i++) {
 			struct buffer buffer = open_buffer(argv[i]);
 
-			measure_mappings(&buffer);
+			if (*argv[1] == 'm')
+				measure_mappings(&buffer);
+			else
+				measure_batches(&buffer);
+			munmap((void *)buffer.start, buffer.size);
+			close(buffer.fd);
 		}
 		return 0;
 	}

@@ -108,6 +108,9 @@ pub const CAP_MAP_MODE: u64 = 1 << 4;
 pub const CAP_EXPORT: u64 = 1 << 5;
 /// [`Caps::flags`]: cache maintenance by the program itself does what a sync does.
 pub const CAP_USER_SYNC: u64 = 1 << 6;
+/// [`Caps::flags`]: a claimant's advice is a sync, see
+/// [`advise_for_device`](crate::ioctl::advise_for_device).
+pub const CAP_ADVICE: u64 = 1 << 7;
 
 /// The argument of [`GET_DRV_INFO`].
 #[repr(C)]

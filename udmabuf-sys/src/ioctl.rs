@@ -1,10 +1,14 @@
-//! One function a command of the device file.
+//! One function a command of the device file, ioctls and advice.
 #![allow(unsafe_code, reason = "the one place where the ioctls are made")]
 
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::{
+    num::NonZeroU64,
+    os::fd::{BorrowedFd, FromRawFd, OwnedFd},
+    sync::atomic::{Ordering::SeqCst, compiler_fence},
+};
 
 use rustix::{
-    fs::OFlags,
+    fs::{Advice, OFlags},
     io::{Errno, Result},
     ioctl::{Opcode, Updater, ioctl},
 };
@@ -209,10 +213,13 @@ pub fn sync_value_for_cpu(fd: BorrowedFd<'_>, value: u64) -> Result<()> {
 }
 
 /// Hands `size` bytes at `offset` to the device: what the CPU wrote reaches
-/// memory, and no cache line of the range is left dirty.
+/// memory, and no cache line of the range is left dirty. A driver without batches
+/// stores a range beyond 32 bits, or of a size that is no multiple of 16, as the
+/// settings of the whole buffer.
 ///
 /// # Errors
-/// `INVAL`: the range is not inside the buffer.
+/// `INVAL`: the range is not inside the buffer. `BUSY`: another file has claimed
+/// some of it.
 #[inline]
 pub fn sync_for_device(
     fd: BorrowedFd<'_>,
@@ -222,15 +229,15 @@ pub fn sync_for_device(
 ) -> Result<()> {
     match sync_value(direction, offset, size) {
         Some(value) => sync_value_for_device(fd, value),
-        None => set_sync(fd, abi::SYNC_FOR_DEVICE, direction, offset, size),
+        None => sync_any(fd, abi::SYNC_FOR_DEVICE, direction, offset, size),
     }
 }
 
 /// Hands `size` bytes at `offset` to the CPU: what the device wrote becomes
-/// visible to it.
+/// visible to it. The rest is as for [`sync_for_device`].
 ///
 /// # Errors
-/// `INVAL`: the range is not inside the buffer.
+/// As [`sync_for_device`].
 #[inline]
 pub fn sync_for_cpu(
     fd: BorrowedFd<'_>,
@@ -240,7 +247,7 @@ pub fn sync_for_cpu(
 ) -> Result<()> {
     match sync_value(direction, offset, size) {
         Some(value) => sync_value_for_cpu(fd, value),
-        None => set_sync(fd, abi::SYNC_FOR_CPU, direction, offset, size),
+        None => sync_any(fd, abi::SYNC_FOR_CPU, direction, offset, size),
     }
 }
 
@@ -254,15 +261,72 @@ fn sync_value(direction: Direction, offset: u64, size: u64) -> Option<u64> {
     has_value.then_some(offset << 32 | size | (direction as u64) << 2 | 1)
 }
 
-fn set_sync(
+/// Syncs a range that no value can name, as a batch of one: everybody's stored
+/// settings stay as they are, whatever others have claimed. The existing driver has
+/// no batches, and only `SET_SYNC` for such a range, which stores it.
+fn sync_any(
     fd: BorrowedFd<'_>,
     command: u64,
     direction: Direction,
     offset: u64,
     size: u64,
 ) -> Result<()> {
-    let flags = command | (direction as u64) << abi::SYNC_DIRECTION_SHIFT;
-    set_sync_settings(fd, SyncArgs { flags, size, offset })
+    let of_range = u32::try_from(command).map_err(|_| Errno::INVAL)?;
+    let range = SyncRange { offset, size, command: of_range, direction: direction as u32 };
+    match sync_batch(fd, &[range]) {
+        Err(Errno::NOTTY) => {
+            let flags = command | (direction as u64) << abi::SYNC_DIRECTION_SHIFT;
+            set_sync_settings(fd, SyncArgs { flags, size, offset })
+        }
+        done => done,
+    }
+}
+
+/// Hands `size` bytes at `offset` to the device as [`sync_for_device`] does for
+/// [`Direction::Bidirectional`], by the cheapest call that there is. Only for the
+/// claimant of the range, where the driver has [`abi::CAP_ADVICE`]: otherwise it
+/// succeeds, and syncs nothing.
+///
+/// ```no_run
+/// use std::{fs::File, os::fd::AsFd};
+/// use udmabuf_sys::{abi, ioctl};
+///
+/// let file = File::options().read(true).write(true).open("/dev/udmabuf0")?;
+/// ioctl::claim(file.as_fd(), false)?;
+/// if ioctl::capabilities(file.as_fd())?.flags & abi::CAP_ADVICE != 0 {
+///     ioctl::advise_for_device(file.as_fd(), 0, 4096)?;
+///     ioctl::advise_for_cpu(file.as_fd(), 0, 4096)?;
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+/// `INVAL`: the range is empty, or not inside the buffer. `BUSY`: another file has
+/// claimed some of it.
+#[inline]
+pub fn advise_for_device(fd: BorrowedFd<'_>, offset: u64, size: u64) -> Result<()> {
+    advise(fd, Advice::DontNeed, offset, size)
+}
+
+/// Hands `size` bytes at `offset` to the CPU, see [`advise_for_device`].
+///
+/// # Errors
+/// As [`advise_for_device`].
+#[inline]
+pub fn advise_for_cpu(fd: BorrowedFd<'_>, offset: u64, size: u64) -> Result<()> {
+    advise(fd, Advice::WillNeed, offset, size)
+}
+
+/// rustix tells the compiler that this call changes no memory. Here it does, as the
+/// ioctls do; so the compiler must carry no load of the buffer over it.
+#[inline]
+fn advise(fd: BorrowedFd<'_>, advice: Advice, offset: u64, size: u64) -> Result<()> {
+    // Without a size it would be up to the end.
+    let size = NonZeroU64::new(size).ok_or(Errno::INVAL)?;
+    compiler_fence(SeqCst);
+    let done = rustix::fs::fadvise(fd, offset, Some(size), advice);
+    compiler_fence(SeqCst);
+    done
 }
 
 /// Stores settings for the whole buffer and, if there is a command, syncs.

@@ -2,7 +2,11 @@
 //! parts of a buffer as follow each other, where it takes one at all.
 #![allow(unsafe_code, reason = "clears what cannot be synced, to which there are no references")]
 
-use std::ptr;
+use std::{
+    ops::ControlFlow::{self, Break, Continue},
+    os::fd::BorrowedFd,
+    ptr,
+};
 
 use rustix::io::Errno;
 use udmabuf_sys::{
@@ -26,13 +30,17 @@ pub struct Piece<'a> {
 
 /// Something that has parts.
 pub trait Each: Sized {
-    /// Calls a function with each piece: the same ones in the same order each time.
-    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>));
+    /// Calls a function with each piece, until it has seen enough: the same ones in
+    /// the same order each time.
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>) -> ControlFlow<()>;
 
     /// The same for all of many, in as few pieces as can be.
     #[inline]
-    fn each_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
-        all.iter().for_each(|one| one.each(visit));
+    fn each_of<'a>(
+        all: &'a [Self],
+        visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        all.iter().try_for_each(|one| one.each(visit))
     }
 }
 
@@ -61,7 +69,7 @@ pub(crate) fn sync_for_cpu(parts: &impl Each) -> Result<(), Error> {
 /// CPU's cache: what cannot be synced is zeros then, on lines that are the CPU's, and
 /// stays so. Where a device only read, the bytes are right.
 pub(crate) fn call_back(parts: &impl Each) {
-    parts.each(&mut |piece| {
+    let _ = parts.each(&mut |piece| {
         let taken = take_back(piece);
         if piece.direction != Kind::ToDevice && !piece.is_shared && taken.is_err_and(is_there) {
             // SAFETY: the parts of a piece follow each other, so these bytes are in
@@ -70,6 +78,7 @@ pub(crate) fn call_back(parts: &impl Each) {
             // an emulated one is locked out, also where the sync fails.
             unsafe { piece.first.memory().clear(piece.first.start(), piece.len) };
         }
+        Continue(())
     });
 }
 
@@ -98,12 +107,12 @@ fn take_back(piece: Piece<'_>) -> Result<(), Error> {
 }
 
 fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
-    let mut run = Run { memory: None, parts: 0, done: 0, is_over: false };
-    parts.each(&mut |piece| run.add(way, piece));
+    let mut run = Run { memory: None, parts: 0, done: 0 };
+    let stopped = parts.each(&mut |piece| run.add(way, piece));
     run.end(way);
-    match run.is_over {
-        false => Ok(()),
-        true => sync_the_rest(parts, way, run.done),
+    match stopped {
+        Continue(()) => Ok(()),
+        Break(()) => sync_the_rest(parts, way, run.done),
     }
 }
 
@@ -111,27 +120,25 @@ fn sync(parts: &impl Each, way: Way) -> Result<(), Error> {
 #[cold]
 fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> {
     let mut batch = Batch::new(way, done);
-    let mut result = Ok(());
     let mut left = done;
-    parts.each(&mut |piece| {
+    let _ = parts.each(&mut |piece| {
         if left != 0 {
             left = left.saturating_sub(piece.parts);
-        } else if result.is_ok() {
-            result = batch.add(piece);
+        } else if batch.error.is_none() {
+            batch.add(piece);
         } else if way == Way::ToCpu && piece.first.memory().is_emulated() {
             let _ = take_back(piece); // an emulated device is locked out of all of them
         }
+        Continue(())
     });
-    result = result.and_then(|()| batch.flush());
-    if result.is_ok() {
-        return result;
-    }
+    batch.flush();
+    let Some(error) = batch.error else { return Ok(()) };
 
     // Whoever calls again starts from where this began: the module counts what
     // is handed over, and what is taken back. The emulator does not.
     // One by one: what cannot be undone keeps nothing else from it.
     let mut left = batch.done;
-    parts.each(&mut |piece| {
+    let _ = parts.each(&mut |piece| {
         let was_done = left != 0;
         left = left.saturating_sub(piece.parts);
         let _ = match way {
@@ -140,51 +147,49 @@ fn sync_the_rest(parts: &impl Each, way: Way, done: usize) -> Result<(), Error> 
             Way::ToCpu if piece.first.memory().is_emulated() => Ok(()),
             Way::ToCpu => hand_over(piece),
         };
+        Continue(())
     });
-    result
+    Err(error)
 }
 
 /// Parts of one memory that follow each other, without a system call: the lines of
-/// each piece, then one barrier and one count.
+/// each piece, then one barrier and one count. It ends before a part that takes more.
 struct Run<'a> {
     memory: Option<&'a Memory>,
     parts: usize,
     /// Parts of the runs before.
     done: usize,
-    /// There was a part that takes more than this.
-    is_over: bool,
 }
 
 impl<'a> Run<'a> {
     // For most there is one piece: with a call, what it is about goes through memory.
     #[inline(always)]
-    fn add(&mut self, way: Way, piece: Piece<'a>) {
+    fn add(&mut self, way: Way, piece: Piece<'a>) -> ControlFlow<()> {
         let memory = piece.first.memory();
         if !self.memory.is_some_and(|same| ptr::eq(same, memory)) {
-            self.turn(way, memory);
-        }
-        if self.is_over {
-            return;
+            self.turn(way, memory)?;
         }
         self.parts += piece.parts;
         match way {
             Way::ToDevice => memory.clean(piece.first.start(), piece.len),
             Way::ToCpu => memory.drop_lines(piece.first.start(), piece.len, piece.direction),
         }
+        Continue(())
     }
 
     /// Ends this run, and starts one.
     #[inline]
-    fn turn(&mut self, way: Way, memory: &'a Memory) {
+    fn turn(&mut self, way: Way, memory: &'a Memory) -> ControlFlow<()> {
         self.end(way);
         (self.memory, self.parts) = (None, 0);
-        self.is_over |= !memory.is_direct();
-        if !self.is_over {
-            self.memory = Some(memory);
-            if way == Way::ToCpu {
-                memory.begin_for_cpu();
-            }
+        if !memory.is_direct() {
+            return Break(());
         }
+        self.memory = Some(memory);
+        if way == Way::ToCpu {
+            memory.begin_for_cpu();
+        }
+        Continue(())
     }
 
     #[inline]
@@ -201,36 +206,32 @@ impl<'a> Run<'a> {
 /// Pieces of one buffer that wait for the system call.
 struct Batch<'a> {
     way: Way,
-    memory: Option<&'a Memory>,
+    /// What they are of, and the file that takes them.
+    buffer: Option<(&'a Memory, BorrowedFd<'a>)>,
     ranges: [SyncRange; RANGES],
     waiting: usize,
     /// Parts in those ranges.
     parts: usize,
     /// Parts that are synced: the first so many.
     done: usize,
+    /// Why the next was not.
+    error: Option<Error>,
 }
 
 impl<'a> Batch<'a> {
     fn new(way: Way, done: usize) -> Self {
         let ranges = [SyncRange { offset: 0, size: 0, command: 0, direction: 0 }; RANGES];
-        Self { way, memory: None, ranges, waiting: 0, parts: 0, done }
+        Self { way, buffer: None, ranges, waiting: 0, parts: 0, done, error: None }
     }
 
-    fn add(&mut self, piece: Piece<'a>) -> Result<(), Error> {
+    /// Called once for each of many pieces: what only a few of them need is apart.
+    #[inline]
+    fn add(&mut self, piece: Piece<'a>) {
         let memory = piece.first.memory();
-        if memory.batch().is_none() {
-            self.flush()?;
-            match self.way {
-                Way::ToDevice => hand_over(piece)?,
-                Way::ToCpu => take_back(piece)?,
-            }
-            self.done += piece.parts;
-            return Ok(());
+        let is_same = self.buffer.is_some_and(|(same, _)| ptr::eq(same, memory));
+        if (!is_same || self.waiting == RANGES) && !self.turn(piece) {
+            return;
         }
-        if self.waiting == RANGES || self.memory.is_some_and(|other| !ptr::eq(other, memory)) {
-            self.flush()?;
-        }
-        self.memory = Some(memory);
         let command = if self.way == Way::ToDevice { SYNC_FOR_DEVICE } else { SYNC_FOR_CPU };
         if let Some(range) = self.ranges.get_mut(self.waiting) {
             #[allow(clippy::cast_possible_truncation, reason = "both are small constants")]
@@ -240,28 +241,51 @@ impl<'a> Batch<'a> {
             self.waiting += 1;
             self.parts += piece.parts;
         }
-        Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Error> {
-        let Some((memory, file)) =
-            self.memory.take().and_then(|memory| Some((memory, memory.batch()?)))
-        else {
-            return Ok(());
+    /// Syncs what waits. Whether the piece can wait after that: if not, it is synced,
+    /// too, or something has failed.
+    #[inline(never)]
+    fn turn(&mut self, piece: Piece<'a>) -> bool {
+        self.flush();
+        if self.error.is_some() {
+            return false;
+        }
+        let memory = piece.first.memory();
+        self.buffer = memory.batch().map(|file| (memory, file));
+        if self.buffer.is_some() {
+            return true;
+        }
+        let synced = match self.way {
+            Way::ToDevice => hand_over(piece),
+            Way::ToCpu => take_back(piece),
         };
-        let waiting = std::mem::take(&mut self.waiting);
-        let ranges = self.ranges.get(..waiting).unwrap_or_default();
-        let parts = std::mem::take(&mut self.parts);
+        match synced {
+            Ok(()) => self.done += piece.parts,
+            Err(error) => self.error = Some(error),
+        }
+        false
+    }
+
+    fn flush(&mut self) {
+        let Some((memory, file)) = self.buffer else { return };
+        let ranges = self.ranges.get(..self.waiting).unwrap_or_default();
         if self.way == Way::ToCpu {
             barrier::after_device();
         }
-        ioctl::sync_batch(file, ranges)
-            .map_err(|errno| Error::os(&memory.name, format!("sync of {parts} parts"), errno))?;
-        if self.way == Way::ToDevice {
-            barrier::before_device();
+        let synced = ioctl::sync_batch(file, ranges);
+        let parts = std::mem::take(&mut self.parts);
+        self.waiting = 0;
+        match synced {
+            Ok(()) if self.way == Way::ToDevice => barrier::before_device(),
+            Ok(()) => {}
+            Err(errno) => {
+                let operation = format!("sync of {parts} parts");
+                self.error = Some(Error::os(&memory.name, operation, errno));
+                return;
+            }
         }
         self.done += parts;
-        Ok(())
     }
 }
 

@@ -61,10 +61,13 @@ const SHORT: usize = 8;
 fn each_line(start: usize, len: usize, line: usize, is_short: bool, mut each: impl FnMut(usize)) {
     let end = start + len; // a range of memory does not wrap
     let mut at = start & !(line - 1);
-    while !is_short && end - at >= UNROLLED * line {
-        for _ in 0..UNROLLED {
-            each(at);
-            at += line;
+    // The last address from which there are as many; none where the range ends below.
+    if let Some(last) = end.checked_sub(UNROLLED * line).filter(|_| !is_short) {
+        while at <= last {
+            for _ in 0..UNROLLED {
+                each(at);
+                at += line;
+            }
         }
     }
     while at < end {

@@ -2,7 +2,10 @@
 //! once.
 #![allow(unsafe_code, reason = "declares the unsafe way back of many parts, and turns them over")]
 
-use std::mem::ManuallyDrop;
+use std::{
+    mem::ManuallyDrop,
+    ops::ControlFlow::{self, Break, Continue},
+};
 
 use crate::{
     Buffer, CacheMode, CpuOwned, DeviceOwned, Direction, Engine, Handoff, Owner, Shared, barrier,
@@ -107,11 +110,13 @@ pub trait Parts: Each + Sized {
 pub(crate) fn check_bus<E: Engine>(parts: &impl Parts, engine: &E) -> Result<(), String> {
     let bus = engine.bus();
     let mut stranger = Ok(());
-    parts.each(&mut |piece| {
+    let _ = parts.each(&mut |piece| {
         let memory = piece.first.memory();
-        if stranger.is_ok() && !memory.is_on(bus, |device| engine.reaches(device)) {
-            stranger = Err(memory.name.clone());
+        if memory.is_on(bus, |device| engine.reaches(device)) {
+            return Continue(());
         }
+        stranger = Err(memory.name.clone());
+        Break(())
     });
     stranger
 }
@@ -126,13 +131,19 @@ macro_rules! buffers {
     ($($owner:ident: $kind:expr, $is_shared:literal;)*) => {$(
         impl<D: Direction, M: CacheMode> Each for Buffer<$owner, D, M> {
             #[inline]
-            fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-                Self::each_of(std::slice::from_ref(self), visit);
+            fn each<'a>(
+                &'a self,
+                visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>,
+            ) -> ControlFlow<()> {
+                Self::each_of(std::slice::from_ref(self), visit)
             }
 
             #[inline]
-            fn each_of<'a>(all: &'a [Self], visit: &mut impl FnMut(Piece<'a>)) {
-                pieces(all, $kind, $is_shared, visit);
+            fn each_of<'a>(
+                all: &'a [Self],
+                visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>,
+            ) -> ControlFlow<()> {
+                pieces(all, $kind, $is_shared, visit)
             }
         }
     )*};
@@ -150,8 +161,8 @@ fn pieces<'a, O: Owner, D: Direction, M: CacheMode>(
     mut all: &'a [Buffer<O, D, M>],
     direction: Kind,
     is_shared: bool,
-    visit: &mut impl FnMut(Piece<'a>),
-) {
+    visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
     while let [first, rest @ ..] = all {
         let first = first.part();
         let start = first.start().addr().get();
@@ -160,9 +171,10 @@ fn pieces<'a, O: Owner, D: Direction, M: CacheMode>(
             false => (rest, first.bounds().1),
         };
         let (len, parts) = (end - start, all.len() - left.len());
-        visit(Piece { first, len, parts, direction, is_shared });
+        visit(Piece { first, len, parts, direction, is_shared })?;
         all = left;
     }
+    Continue(())
 }
 
 /// What is left without the parts that follow each other from `end` on, and where those
@@ -248,8 +260,12 @@ macro_rules! tuples {
     ($($part:ident $index:tt),*) => {
         impl<$($part: Each),*> Each for ($($part,)*) {
             #[inline]
-            fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-                $(self.$index.each(visit);)*
+            fn each<'a>(
+                &'a self,
+                visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>,
+            ) -> ControlFlow<()> {
+                $(self.$index.each(visit)?;)*
+                Continue(())
             }
         }
 
@@ -278,8 +294,8 @@ tuples!(A 0, B 1, C 2, E 3);
 
 impl<P: Each, const N: usize> Each for [P; N] {
     #[inline]
-    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-        P::each_of(self, visit);
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>) -> ControlFlow<()> {
+        P::each_of(self, visit)
     }
 }
 
@@ -302,8 +318,8 @@ impl<P: CpuParts, const N: usize> CpuParts for [P; N] {
 
 impl<P: Each> Each for Vec<P> {
     #[inline]
-    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>)) {
-        P::each_of(self, visit);
+    fn each<'a>(&'a self, visit: &mut impl FnMut(Piece<'a>) -> ControlFlow<()>) -> ControlFlow<()> {
+        P::each_of(self, visit)
     }
 }
 

@@ -381,11 +381,10 @@ fn what_is_not_started_and_cannot_be_synced_is_zeros_where_a_device_may_have_wri
         let (read, both) = refused.value;
         assert_eq!(read.as_slice(), [1; 64], "what the device only read is right");
         assert_eq!(both.as_slice(), [0; 256], "seed {seed}");
-        let both = both.into_device().unwrap();
+        let _both = both.into_device().unwrap();
         let mut memory = [4; 256];
         bench.emulator.bus().read(addr, &mut memory).unwrap();
         assert_eq!(memory, [0; 256], "what the CPU sees is what the device gets");
-        drop(both);
     }
 }
 

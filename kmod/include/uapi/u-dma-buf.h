@@ -333,6 +333,14 @@ struct u_dma_buf_caps {
  * DC CVAC, DC CIVAC) do what a sync does.
  */
 #define U_DMA_BUF_CAP_USER_SYNC		(1ULL << 6)
+/*
+ * posix_fadvise() by a claimant is a sync of its range, U_DMA_BUF_BIDIRECTIONAL:
+ * POSIX_FADV_DONTNEED hands it to the device, POSIX_FADV_WILLNEED takes it back
+ * for the CPU. It is cheaper than the ioctls, and does and checks the same. Errors
+ * are those of SYNC_BATCH, and EINVAL: an empty range. Other advice, and that of
+ * others, means what it does for any file.
+ */
+#define U_DMA_BUF_CAP_ADVICE		(1ULL << 7)
 
 /* Only reads. */
 #define U_DMA_BUF_IOCTL_GET_CAPS \

@@ -16,9 +16,6 @@ use crate::{
     meter::{X, cost, cost_with, row, sizes},
 };
 
-/// The size of each part where there are many: the smallest that Linux 6.1 lets
-/// part from each other on arm64.
-const PART: usize = 128;
 const PARTS_MAX: usize = 4096;
 /// As many as the module has minor numbers, or those that are free.
 const BUFFERS: [usize; 5] = [1, 4, 16, 64, 256];
@@ -76,9 +73,14 @@ pub(crate) fn alone(buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<Bu
     if len >= PAGE {
         buffer = of_whole(buffer, title)?;
     }
+    by_offset(buffer, &title("hand over and take back 4 KiB, by offset"))
+}
+
+/// A page, by where it is.
+fn by_offset(mut buffer: Buffer, title: &str) -> Result<Buffer> {
     for offset in offsets(buffer.len()) {
         let (cost, whole) = of_part(buffer, offset, PAGE)?;
-        row(&title("hand over and take back 4 KiB, by offset"), X::Offset(offset), cost);
+        row(title, X::Offset(offset), cost);
         buffer = whole;
     }
     Ok(buffer)
@@ -111,25 +113,40 @@ fn offsets(len: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Many parts at once.
-pub(crate) fn together(buffer: Buffer, title: &dyn Fn(&str) -> String) -> Result<()> {
-    by_count(buffer, title, "together")
+pub(crate) fn together(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    by_count(&OpenOptions::new(), name, title, "together")
 }
 
-fn by_count(buffer: Buffer, title: &dyn Fn(&str) -> String, how: &str) -> Result<()> {
-    let (head, _) = buffer.split_at(PARTS_MAX * PART)?;
-    let mut parts = head.into_chunks(PART)?;
-    let mut counts: Vec<_> = sizes(1, PARTS_MAX).collect();
-    counts.reverse();
-    let [sixteen, each] =
-        ["16 parts", "each of N parts"].map(|what| title(&format!("{what} of 128 bytes {how}")));
-    for count in counts {
-        parts.truncate(count);
-        let (cost, back) = there_and_back(parts)?;
-        parts = back;
-        if count == 16 {
-            row(&sixteen, X::None, cost);
+/// The smallest parts that there are: such as follow each other, and every second of
+/// those, as a ring gets them back.
+fn by_count(
+    options: &OpenOptions,
+    name: &str,
+    title: &dyn Fn(&str) -> String,
+    how: &str,
+) -> Result<()> {
+    for (what, step) in [("parts", 1), ("scattered parts", 2)] {
+        let buffer = options.open(name)?;
+        let part = buffer.part_alignment();
+        let len = step * PARTS_MAX * part;
+        if buffer.len() <= len {
+            break;
         }
-        row(&each, X::Count(count), cost / count as f64);
+        let (head, _) = buffer.split_at(len)?;
+        let mut parts: Vec<_> = head.into_chunks(part)?.into_iter().step_by(step).collect();
+        let mut counts: Vec<_> = sizes(1, PARTS_MAX).collect();
+        counts.reverse();
+        let [sixteen, each] = ["16", "each of N"]
+            .map(|count| title(&format!("{count} {what} of {part} bytes {how}")));
+        for count in counts {
+            parts.truncate(count);
+            let (cost, back) = there_and_back(parts)?;
+            parts = back;
+            if count == 16 {
+                row(&sixteen, X::None, cost);
+            }
+            row(&each, X::Count(count), cost / count as f64);
+        }
     }
     Ok(())
 }
@@ -137,16 +154,22 @@ fn by_count(buffer: Buffer, title: &dyn Fn(&str) -> String, how: &str) -> Result
 /// Handovers for which the module maintains the cache, as it does where the CPU
 /// lets programs do nothing to it.
 pub(crate) fn by_kernel(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
-    let buffer = OpenOptions::new().with_kernel_cache_maintenance().open(name)?;
+    let options = OpenOptions::new().with_kernel_cache_maintenance();
+    let buffer = options.open(name)?;
     if buffer.is_coherent() {
         return Ok(());
     }
     let most = buffer.len().min(MIB);
     let buffer = by_size(buffer, most, &title("hand over and take back by the module"))?;
-    if buffer.len() >= PARTS_MAX * PART {
-        by_count(buffer, title, "together by the module")?;
-    }
-    Ok(())
+    by_offset(buffer, &title("hand over and take back 4 KiB by the module, by offset"))?;
+    by_count(&options, name, title, "together by the module")
+}
+
+/// The same of many at once alone.
+pub(crate) fn batches(name: &str, title: &dyn Fn(&str) -> String) -> Result<()> {
+    together(name, title)?;
+    let options = OpenOptions::new().with_kernel_cache_maintenance();
+    by_count(&options, name, title, "together by the module")
 }
 
 /// One page each of many buffers.
@@ -160,8 +183,12 @@ pub(crate) fn of_many_buffers() -> Result<()> {
             buffers.push(one.open()?);
             created.push(one);
         }
-        let count = buffers.len();
-        ensure!(count > 0, "no buffer can be made");
+        let made = buffers.len();
+        ensure!(made > 0, "no buffer can be made");
+        if made < count {
+            println!("only {made} of {count} buffers can be made here");
+        }
+        let count = made;
         let (cost, back) = there_and_back(buffers)?;
         buffers = back;
         row("each of N buffers of 4 KiB", X::Count(count), cost / count as f64);
@@ -182,12 +209,13 @@ pub(crate) fn by_module(name: &str, title: &dyn Fn(&str) -> String) -> Result<()
         })?;
         row(&title("sync for the device and back, by ioctl"), X::Bytes(size), pair);
     }
-    for count in sizes(1, PARTS_MAX.min(len / PART)) {
+    let part = usize::try_from(ioctl::capabilities(fd)?.cache_alignment)?;
+    for count in sizes(1, PARTS_MAX.min(len / part)) {
         let ranges = |command: u64| -> Result<Vec<_>> {
             let command = u32::try_from(command)?;
             let range = |i| SyncRange {
-                offset: (i * PART) as u64,
-                size: PART as u64,
+                offset: (i * part) as u64,
+                size: part as u64,
                 command,
                 direction: 0,
             };
@@ -199,9 +227,10 @@ pub(crate) fn by_module(name: &str, title: &dyn Fn(&str) -> String) -> Result<()
             ioctl::sync_batch(fd, &back)
         })?;
         if count == 16 {
-            row(&title("16 parts of 128 bytes, by ioctl"), X::None, cost);
+            row(&title(&format!("16 parts of {part} bytes, by ioctl")), X::None, cost);
         }
-        row(&title("each of N parts of 128 bytes, by ioctl"), X::Count(count), cost / count as f64);
+        let each = title(&format!("each of N parts of {part} bytes, by ioctl"));
+        row(&each, X::Count(count), cost / count as f64);
     }
     Ok(())
 }

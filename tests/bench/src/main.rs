@@ -4,6 +4,7 @@
 //! Usage:
 //! - `udmabuf-bench measure BUFFER...` on the machine with the buffers;
 //! - `udmabuf-bench mappings BUFFER...`, the same for mappings alone;
+//! - `udmabuf-bench batches BUFFER...`, for many parts at once alone;
 //! - `udmabuf-bench buffers`, for as many buffers at once as can be made;
 //! - `udmabuf-bench report UNIT DIRECTORY`, with what it printed, and what `raw`
 //!   printed, on the standard input: a table, and curves in the directory;
@@ -35,6 +36,9 @@ fn main() -> Result<()> {
         ["mappings", ref buffers @ ..] => {
             buffers.iter().try_for_each(|name| buffer::mappings(name, &titles(name)?))
         }
+        ["batches", ref buffers @ ..] => {
+            buffers.iter().try_for_each(|name| handover::batches(name, &titles(name)?))
+        }
         ["buffers"] => handover::of_many_buffers(),
         ["tables", buffer] => tables::print(buffer, tables::CHECKS, tables::CLEARS),
         ["tables", buffer, checks, clears] => {
@@ -42,7 +46,7 @@ fn main() -> Result<()> {
         }
         ["report", unit, directory] => report::report(unit, directory.as_ref()),
         _ => bail!(
-            "usage: udmabuf-bench measure BUFFER... | mappings BUFFER... | buffers | report UNIT DIRECTORY | tables BUFFER [CHECKS CLEARS]"
+            "usage: udmabuf-bench measure BUFFER... | mappings BUFFER... | batches BUFFER... | buffers | report UNIT DIRECTORY | tables BUFFER [CHECKS CLEARS]"
         ),
     }
 }
@@ -80,7 +84,8 @@ fn measure_buffer(name: &str) -> Result<()> {
     if buffer.len() >= MIB {
         buffer::copies(&mut buffer, &title)?;
         buffer::views(&mut buffer, &title)?;
-        handover::together(buffer, &title)?;
+        drop(buffer);
+        handover::together(name, &title)?;
         buffer::uncached_copies(name, &title)?;
     } else {
         drop(buffer);

@@ -10,6 +10,10 @@ use crate::svg::{self, Panel};
 const YARDSTICK: &str = "C";
 const SDK: &str = "SDK";
 const NOTHING: &str = "a system call that does nothing";
+/// What is promised: `OPERATION SIZE MOST PROGRAM`, separated by tabs. `MOST` is of
+/// instructions or, where there is a program, so many times what that one costs.
+const TARGETS: &str = include_str!("../targets");
+const INSTRUCTIONS: &str = "instructions";
 /// From so many sizes on, an operation is drawn.
 const CURVE: usize = 3;
 
@@ -62,8 +66,10 @@ fn print_table(operations: &[Operation], unit: &str) {
         .iter()
         .find(|operation| operation.name == NOTHING)
         .and_then(|operation| operation.costs.get(&0)?.get(SDK).copied());
-    println!("| {unit} | size | {YARDSTICK} | {SDK} | {SDK} / {YARDSTICK} | do-nothing calls |");
-    println!("|---|--:|--:|--:|--:|--:|");
+    println!(
+        "| {unit} | size | {YARDSTICK} | {SDK} | {SDK} / {YARDSTICK} | do-nothing calls | target |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|---|");
     for operation in operations {
         for (&x, costs) in &operation.costs {
             let size =
@@ -73,21 +79,48 @@ fn print_table(operations: &[Operation], unit: &str) {
                 sdk.zip(by).map_or(String::new(), |(sdk, by)| text(sdk / by))
             };
             println!(
-                "| {} | {size} | {} | {} | {} | {} |",
+                "| {} | {size} | {} | {} | {} | {} | {} |",
                 operation.name,
                 c.map_or(String::new(), number),
                 sdk.map_or(String::new(), number),
                 by(c, |ratio| format!("{ratio:.3}")),
                 by(nothing, number),
+                targets(&operation.name, x, costs, unit),
             );
             for (program, cost) in costs {
                 if program != YARDSTICK && program != SDK {
-                    let against = sdk.map_or(String::new(), |sdk| format!("{:.3}", sdk / cost));
-                    println!("| … {program} | {size} | {} | | {against} | |", number(*cost));
+                    // Of what the crates do not do, C.
+                    let against =
+                        sdk.or(c).map_or(String::new(), |own| format!("{:.3}", own / cost));
+                    println!("| … {program} | {size} | {} | | {against} | | |", number(*cost));
                 }
             }
         }
     }
+}
+
+/// What is promised of an operation, and whether it is kept.
+fn targets(name: &str, x: u64, costs: &BTreeMap<String, f64>, unit: &str) -> String {
+    let Some(&cost) = costs.get(SDK).or(costs.get(YARDSTICK)) else { return String::new() };
+    let mut texts = Vec::new();
+    for line in TARGETS.lines() {
+        let fields: Vec<_> = line.split('\t').collect();
+        let [operation, size, most, program] = fields[..] else { continue };
+        if operation != name || size.parse() != Ok(x) {
+            continue;
+        }
+        let Ok(most) = most.parse::<f64>() else { continue };
+        let (limit, text) = match program {
+            "" if unit == INSTRUCTIONS => (most, number(most)),
+            "" => continue, // of another machine
+            program => match costs.get(program) {
+                Some(other) => (most * other, format!("{most:.2} × {program}")),
+                None => continue,
+            },
+        };
+        texts.push(if cost <= limit { text } else { format!("**above** {text}") });
+    }
+    texts.join(", ")
 }
 
 /// Of what must not cost more where there is more of it: of one part, the more
@@ -181,7 +214,25 @@ fn panel(operation: &Operation, unit: &str) -> Option<Panel> {
 
 #[cfg(test)]
 mod tests {
-    use super::{growth, number, parse, size};
+    use std::collections::BTreeMap;
+
+    use super::{TARGETS, growth, number, parse, size, targets};
+
+    #[test]
+    fn targets_are_kept_or_marked() {
+        let name = "hand over and take back by the module, non-coherent";
+        let costs = |sdk, c| BTreeMap::from([("SDK".to_owned(), sdk), ("C".to_owned(), c)]);
+        let of = |sdk, c, unit| targets(name, 64, &costs(sdk, c), unit);
+        assert_eq!(of(1700.0, 1700.0, "instructions"), "1,700, 1.02 × C");
+        assert_eq!(of(1701.0, 1000.0, "instructions"), "**above** 1,700, **above** 1.02 × C");
+        assert_eq!(of(1701.0, 1700.0, "ns"), "1.02 × C");
+        assert_eq!(targets(name, 65, &costs(1.0, 1.0), "ns"), "");
+        for line in TARGETS.lines() {
+            let fields: Vec<_> = line.split('\t').collect();
+            let [_, size, most, _] = fields[..] else { unreachable!("{line:?}") };
+            assert!(size.parse::<u64>().is_ok() && most.parse::<f64>().is_ok(), "{line:?}");
+        }
+    }
 
     #[test]
     fn measurements_come_together() {

@@ -81,6 +81,10 @@ pub(crate) fn print(name: &str, checks: u8, clears: u8) -> Result<()> {
         }
         println!();
     }
+    println!(
+        "`sync_mode` and O_SYNC decide on the mapping, and nothing else. It is asked for here as \
+         such, whatever the device's mode is: rows with one mapping do the same.\n"
+    );
     Ok(())
 }
 

@@ -15,17 +15,18 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{Advice, Mode, OFlags, fadvise},
     io::Errno,
 };
 use udmabuf_sys::{
-    abi::{self, SyncArgs, SyncRange},
+    abi::{self, Direction, SyncArgs, SyncRange},
     ioctl,
     map::LentPage,
 };
 
 use super::{
     Tests,
+    existing::traced,
     manager::{Created, command},
     module::{CLASS, open},
 };
@@ -35,6 +36,7 @@ pub(crate) fn tests(run: &mut Tests, name: &str) {
     run.test("claims of what others sync", contended);
     run.test("claims beside many mappings", beside_mappings);
     run.test("uncached beside a claim", uncached_beside);
+    run.test("advice of a claimant", || advice(name));
     run.test("a range's claimant crashed", || crashed_range(name));
     run.test("a crash outlasts another's sync", outlasts);
     run.test("delete after a crash", deleted_after);
@@ -104,6 +106,9 @@ fn range_claims(name: &str) -> Result<String> {
     map(&b, 0, 4096).context("beside it")?;
     b.read_at(&mut [0; 16], 0)?;
     ioctl::sync_value_for_cpu(b.as_fd(), 64)?;
+    // A size that no sync value can name.
+    ioctl::sync_for_device(b.as_fd(), Direction::Bidirectional, 0, 40).context("40 bytes")?;
+    ioctl::sync_for_cpu(b.as_fd(), Direction::Bidirectional, 0, 40).context("40 bytes back")?;
     fs::write(format!("{CLASS}/{name}/sync_for_cpu"), "64")?;
     let mapped = map(&a, 4096, 8192).context("the claimant's mapping")?;
     a.write_at(&[7; 16], 4096)?;
@@ -345,6 +350,60 @@ fn uncached_beside() -> Result<String> {
     map(&uncached, 8192, 8192).context("behind it")?;
     busy_io("mapped what is claimed", map(&uncached, 4096, 4096))?;
     Ok("mapped".into())
+}
+
+/// A claimant's advice is a sync, checked and told of like the others; that of the
+/// rest is not.
+fn advice(name: &str) -> Result<String> {
+    let file = open(name)?;
+    let fd = file.as_fd();
+    ensure!(ioctl::capabilities(fd)?.flags & abi::CAP_ADVICE != 0, "no capability bit");
+    let owner_is = |wanted| -> Result<()> {
+        ensure!(ioctl::sync_owner(fd)? == wanted, "the owner is not {wanted}");
+        Ok(())
+    };
+    let trace = traced(|| {
+        ioctl::advise_for_device(fd, 0, 64)?;
+        ioctl::advise_for_cpu(fd, 0, 64)?;
+        Ok(())
+    })?;
+    ensure!(!trace.contains("u_dma_buf_sync"), "synced without a claim: {trace}");
+
+    let other = open(name)?;
+    ioctl::claim_range(fd, 4096, 4096, false)?;
+    ioctl::claim_range(other.as_fd(), 8192, 4096, false)?;
+    busy("another's range", ioctl::advise_for_device(fd, 8192, 64))?;
+    busy("another's range", ioctl::advise_for_cpu(fd, 4096, 8192))?;
+    owner_is(abi::OWNER_CPU)?;
+    let trace = traced(|| {
+        ioctl::advise_for_device(fd, 4096, 40)?;
+        owner_is(abi::OWNER_DEVICE)?;
+        ioctl::advise_for_cpu(fd, 4096, 40)?;
+        owner_is(abi::OWNER_CPU)
+    })?;
+    for to in ["device", "cpu"] {
+        let event = format!("u_dma_buf_sync_for_{to}: minor=0 offset=0x1000 size=40 how=0\n");
+        ensure!(trace.contains(&event), "no {event:?} in {trace}");
+    }
+
+    let end = ioctl::size(fd)?.next_multiple_of(4096);
+    for (offset, size) in [(end, 16), (0, end + 1), (0, 1 << 63), (u64::MAX - 63, 128), (64, 0)] {
+        for advise in [ioctl::advise_for_device, ioctl::advise_for_cpu] {
+            let result = advise(fd, offset, size);
+            ensure!(result == Err(Errno::INVAL), "{size} bytes at {offset:#x}: {result:?}");
+        }
+    }
+    let all = fadvise(fd, 4096, None, Advice::DontNeed);
+    ensure!(all == Err(Errno::INVAL), "up to the end: {all:?}");
+    // As `cp` has it.
+    fadvise(fd, 0, None, Advice::Sequential)?;
+    owner_is(abi::OWNER_CPU)?;
+    ioctl::advise_for_device(fd, 4096, 64)?;
+    drop(file);
+    ensure!(ioctl::sync_owner(other.as_fd())? == abi::OWNER_DEVICE, "forgotten");
+    drop(other);
+    ioctl::claim(open(name)?.as_fd(), true)?;
+    Ok("a sync, like the ioctls".into())
 }
 
 fn lent_page(name: &str) -> Result<String> {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::{fs::OFlags, io::Errno, mm::MapFlags};
 use udmabuf_sys::{
-    abi::{self, SyncArgs, SyncRange},
+    abi::{self, Direction, SyncArgs, SyncRange},
     dma_buf, ioctl,
 };
 
@@ -67,6 +67,11 @@ fn sizes() -> Result<String> {
 
     let trace = traced(|| {
         ioctl::sync_value_for_device(fd, 1)?;
+        let before = ioctl::sync_settings(fd)?;
+        ioctl::sync_for_device(fd, Direction::ToDevice, FAR + 128, 64)?;
+        ioctl::sync_for_cpu(fd, Direction::ToDevice, FAR + 128, 64)?;
+        let after = ioctl::sync_settings(fd)?;
+        ensure!((after.size, after.offset) == (before.size, before.offset), "{after:?} stored");
         let range = SyncRange { offset: FAR + 64, size: 128, command: 1, direction: 2 };
         ioctl::sync_batch(fd, &[range])?;
         ioctl::set_sync_settings(fd, SyncArgs { flags: abi::SYNC_FOR_CPU, size: SIZE, offset: 0 })?;
@@ -74,6 +79,8 @@ fn sizes() -> Result<String> {
     })?;
     for event in [
         format!("sync_for_device: minor=0 offset={FAR:#x} size={} how=0", SIZE - FAR),
+        format!("sync_for_device: minor=0 offset={:#x} size=64 how=1", FAR + 128),
+        format!("sync_for_cpu: minor=0 offset={:#x} size=64 how=1", FAR + 128),
         format!("sync_for_cpu: minor=0 offset={:#x} size=128 how=2", FAR + 64),
         format!("sync_for_cpu: minor=0 offset=0x0 size={SIZE} how=0"),
     ] {

@@ -85,6 +85,11 @@ fn batch(name: &str) -> Result<String> {
         ioctl::sync_batch(fd, &vec![range(0, 64, FOR_CPU, 2); count])
             .with_context(|| format!("{count} ranges"))?;
     }
+    // Nor is a range that no sync value can name.
+    ioctl::sync_for_device(fd, abi::Direction::ToDevice, 64, 40)?;
+    ensure!(owner(name)? == abi::OWNER_DEVICE, "40 bytes, but the CPU is the owner");
+    ioctl::sync_for_cpu(fd, abi::Direction::ToDevice, 64, 40)?;
+    ensure!(owner(name)? == abi::OWNER_CPU, "40 bytes, but the device is the owner");
     let after = ioctl::sync_settings(fd)?;
     ensure!(after.size == stored.size && after.offset == stored.offset, "the settings changed");
 

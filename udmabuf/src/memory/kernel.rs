@@ -77,6 +77,8 @@ pub(crate) struct Kernel {
     mapping: Mapping,
     file: OwnedFd,
     has_batch: bool,
+    /// Whether advice syncs.
+    has_advice: bool,
     made_for: MadeFor,
     _created: Option<Arc<Deleter>>,
 }
@@ -164,9 +166,10 @@ impl Kernel {
             Direct::Barrier | Direct::No => line,
         };
         let has_batch = caps.flags & abi::CAP_SYNC_BATCH != 0;
+        let has_advice = is_claimed && caps.flags & abi::CAP_ADVICE != 0;
         let _created = opening.created.clone();
         Ok(Opened {
-            kernel: Self { tap: None, mapping, file, has_batch, made_for, _created },
+            kernel: Self { tap: None, mapping, file, has_batch, has_advice, made_for, _created },
             dma_addr: info.dma_addr,
             is_coherent: info.is_coherent(),
             line,
@@ -247,8 +250,13 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        ioctl::sync_for_device(self.file.as_fd(), direction, offset as u64, len as u64)
-            .map_err(|errno| failed(name, "the device", offset, len, errno))
+        let (fd, at, size) = (self.file.as_fd(), offset as u64, len as u64);
+        // What is done for both directions is enough for one.
+        match self.has_advice {
+            true => ioctl::advise_for_device(fd, at, size),
+            false => ioctl::sync_for_device(fd, direction, at, size),
+        }
+        .map_err(|errno| failed(name, "the device", offset, len, errno))
     }
 
     #[inline]
@@ -259,8 +267,13 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64)
-            .map_err(|errno| failed(name, "the CPU", offset, len, errno))
+        let (fd, at, size) = (self.file.as_fd(), offset as u64, len as u64);
+        // What the device only read keeps its lines.
+        match self.has_advice && direction != Kind::ToDevice {
+            true => ioctl::advise_for_cpu(fd, at, size),
+            false => ioctl::sync_for_cpu(fd, direction, at, size),
+        }
+        .map_err(|errno| failed(name, "the CPU", offset, len, errno))
     }
 
     pub(crate) fn export(&self, name: &str, offset: usize, len: usize) -> Result<OwnedFd, Error> {

@@ -28,7 +28,7 @@ struct Numbers {
     /// Only with a file: what allocates memory must not fail, as Rust aborts then.
     mmap: u32,
     /// openat, ioctl, read, write, pread64, pwrite64, flock, poll, ppoll,
-    /// getdents64, readlinkat and their older forms, by name.
+    /// getdents64, readlinkat, fadvise64 and their other forms, by name.
     others: &'static [(u32, &'static str)],
 }
 
@@ -47,6 +47,7 @@ const NUMBERS: Numbers = Numbers {
         (73, "ppoll"),
         (61, "getdents64"),
         (78, "readlinkat"),
+        (223, "fadvise64"),
     ],
 };
 #[cfg(target_arch = "x86_64")]
@@ -65,6 +66,7 @@ const NUMBERS: Numbers = Numbers {
         (271, "ppoll"),
         (217, "getdents64"),
         (89, "readlink"),
+        (221, "fadvise64"),
     ],
 };
 #[cfg(target_arch = "arm")]
@@ -84,6 +86,7 @@ const NUMBERS: Numbers = Numbers {
         (414, "ppoll_time64"),
         (217, "getdents64"),
         (85, "readlink"),
+        (270, "arm_fadvise64_64"),
     ],
 };
 /// Another word size of a board's architecture, whose programs do not come here.
