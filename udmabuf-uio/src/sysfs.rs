@@ -35,10 +35,12 @@ pub(crate) fn number(path: &Path) -> io::Result<u64> {
 }
 
 pub(crate) fn parse(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
-    }
+    let (digits, radix) = match text.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // `from_str_radix` would take a sign.
+    if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
 }
 
 /// The names in a directory, `uio2` before `uio10`; none if it is not there.
