@@ -1,6 +1,6 @@
 //! Devices as any sysfs could describe them: whatever stands in the files of UIO
 //! devices, PCI functions and device-tree nodes is taken for what it says, or left
-//! out.
+//! out. What it says is read here from the input, by other code.
 #![no_main]
 #![allow(dead_code, reason = "of the modules, only what reads files is used here")]
 
@@ -13,7 +13,7 @@ mod error;
 #[path = "../../udmabuf-uio/src/sysfs.rs"]
 mod sysfs;
 
-use std::{fs, path::PathBuf, sync::LazyLock};
+use std::{collections::HashMap, fs, sync::LazyLock};
 
 use error::Error;
 use libfuzzer_sys::fuzz_target;
@@ -40,11 +40,9 @@ const FILES: [&str; 15] = [
     "bus/pci/devices/0000:00:02.0/resource",
 ];
 
-/// The directory, made once.
+/// The directory, made once where temporary files are.
 static ROOTS: LazyLock<Roots> = LazyLock::new(|| {
-    let shared = PathBuf::from("/dev/shm"); // where there is no disk behind it
-    let parent = if shared.is_dir() { shared } else { std::env::temp_dir() };
-    let sys = parent.join(format!("udmabuf-fuzz-{}", std::process::id()));
+    let sys = std::env::temp_dir().join(format!("udmabuf-fuzz-{}", std::process::id()));
     for file in FILES {
         let directory = sys.join(file);
         fs::create_dir_all(directory.parent().expect("it has one")).expect("a directory");
@@ -55,8 +53,21 @@ static ROOTS: LazyLock<Roots> = LazyLock::new(|| {
     Roots { sys, dev: "/dev".into() }
 });
 
+/// Digits, of 16 kinds after `0x`, and nothing else.
+fn number(text: &str) -> Option<u64> {
+    let (digits, base) = match text.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    let add = |sum: u64, digit: char| {
+        sum.checked_mul(base.into())?.checked_add(digit.to_digit(base)?.into())
+    };
+    if digits.is_empty() { None } else { digits.chars().try_fold(0, add) }
+}
+
 fuzz_target!(|input: &[u8]| {
     let path = |file: &str| ROOTS.sys.join(file);
+    let mut written = HashMap::new();
     for file in FILES {
         let _ = fs::remove_file(path(file));
     }
@@ -65,9 +76,13 @@ fuzz_target!(|input: &[u8]| {
         let Some((&letter, text)) = file.split_first() else { continue };
         let name = FILES[usize::from(letter.wrapping_sub(b'a')) % FILES.len()];
         fs::write(path(name), text).expect("a file");
+        written.insert(name, text);
     }
-    let text = |file: String| sysfs::line(&path(&file)).ok();
-    let number = |file: String| text(file).as_deref().and_then(sysfs::parse);
+    let text = |file: String| {
+        let text = std::str::from_utf8(written.get(&*file)?).ok()?;
+        Some(text.trim_end())
+    };
+    let number = |file: String| text(file).and_then(number);
 
     let found = devices::list(&ROOTS).expect("a list");
     assert_eq!(found.len(), usize::from(text(format!("{UIO}/name")).is_some()));

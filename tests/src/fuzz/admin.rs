@@ -14,6 +14,7 @@ use super::{
 
 pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 pub(crate) const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
+const INFO_ENABLE: &str = "/sys/module/u_dma_buf/parameters/info_enable";
 
 /// Those that can be written come first.
 const ATTRIBUTES: [&str; 19] = [
@@ -43,7 +44,7 @@ fn outcome(result: io::Result<impl Sized>) -> Outcome {
 }
 
 /// A number as the kernel reads it.
-fn number(text: &str) -> Result<u64, Errno> {
+pub(crate) fn number(text: &str) -> Result<u64, Errno> {
     let text = text.split('\0').next().unwrap_or_default();
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -73,24 +74,6 @@ pub(crate) fn command(text: &[u8]) -> Outcome {
         Ok(written) => Ok(written),
         Err(error) => outcome(Err::<(), _>(error)),
     }
-}
-
-/// What the manager says to a text in which no command is good.
-fn expect_text(text: &[u8]) -> Outcome {
-    let mut command = 0;
-    let mut blank = true;
-    for &byte in text {
-        match byte {
-            0 | b'\n' | b';' if !blank => return Err(Errno::INVAL),
-            0 | b'\n' | b';' => command = 0,
-            _ if command == 1024 => return Err(Errno::NOSPC),
-            _ => {
-                command += 1;
-                blank &= matches!(byte, b' ' | b'\t' | b'\r');
-            }
-        }
-    }
-    Ok(text.len())
 }
 
 impl Fuzz {
@@ -273,9 +256,17 @@ impl Fuzz {
         Ok(found)
     }
 
-    pub(crate) fn text(&mut self, text: &[u8]) -> Result<Outcome> {
-        let found = command(text);
-        self.check(Expect::Is(expect_text(text)), found)?;
+    /// What is logged of buffers that come and go.
+    pub(crate) fn info_enable(&mut self, text: &str) -> Result<Outcome> {
+        use io::Write;
+        let file = fs::File::options().write(true).open(INFO_ENABLE);
+        let found = outcome(file.and_then(|mut file| file.write(text.as_bytes())));
+        let expected = match number(text) {
+            Ok(value) if value > i32::MAX.unsigned_abs().into() => Err(Errno::RANGE),
+            Ok(_) => Ok(0),
+            Err(error) => Err(error),
+        };
+        self.check(Expect::Is(expected), found)?;
         Ok(found)
     }
 

@@ -10,9 +10,9 @@ use rustix::{
 use super::raw;
 
 pub(crate) const PAGE: usize = 4096;
-/// What can be read and written; a hole follows.
-const USABLE: usize = 32 * PAGE;
-const _: () = assert!(USABLE >= 24 * 4097, "a batch of one range too many");
+/// What can be read and written; a hole follows. More than the module copies at once,
+/// and than a batch of one range too many.
+pub(crate) const USABLE: usize = 80 * PAGE;
 
 /// Where a request lies.
 #[derive(Clone, Copy, Debug, PartialEq)]

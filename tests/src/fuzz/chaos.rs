@@ -12,6 +12,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::fs::FileExt,
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -47,8 +48,8 @@ struct Chaos {
     maps: VecDeque<(usize, usize)>,
 }
 
-/// Until it is killed, or finds something.
-pub(crate) fn run(seed: u64) -> Result<()> {
+/// Until it is killed, or finds something. A brief user has nothing open now and then.
+pub(crate) fn run(seed: u64, brief: bool) -> Result<()> {
     let (files, exports, maps) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
     let mut chaos = Chaos { random: Random(seed), files, exports, maps };
     let mut count = File::options().append(true).create(true).open(COUNT)?;
@@ -57,6 +58,9 @@ pub(crate) fn run(seed: u64) -> Result<()> {
         chaos.step(which).with_context(|| format!("operation {number}, {which}"))?;
         if number % COUNTED == 0 {
             count.write_all(b".")?;
+        }
+        if brief && chaos.random.one_in(32) {
+            chaos.leave()?;
         }
     }
     Ok(())
@@ -251,6 +255,21 @@ impl Chaos {
                 read => ensure!(read? == mine.len(), "claimed and not read"),
             }
             ensure!(bytes == mine, "claimed bytes changed, from {offset:#x}");
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        self.files.clear();
+        self.exports.clear();
+        for (address, len) in self.maps.drain(..) {
+            raw::unmap(address, len)?;
+        }
+        let rest = Duration::from_millis(self.random.below(20));
+        std::thread::sleep(rest);
+        // The module may have gone, and the buffers with it.
+        for (name, options) in SHARED {
+            let _ = command(format!("create {name} {options}\n").as_bytes());
         }
         Ok(())
     }

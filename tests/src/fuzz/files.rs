@@ -11,12 +11,14 @@ use rustix::{
     fs::{
         Advice, FallocateFlags, FlockOperation, Mode, OFlags, fadvise, fallocate, flock, ftruncate,
     },
-    io::Errno,
+    io::{Errno, retry_on_intr},
     pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
 };
 
+use udmabuf_sys::abi;
+
 use super::{
-    arena::Place,
+    arena::{PAGE, Place},
     model::{File, Id},
     raw::{self, Outcome},
     run::{Expect, Fuzz, done},
@@ -25,15 +27,25 @@ use super::{
 impl Fuzz {
     pub(crate) fn open(&mut self, kind: usize, flags: u32) -> Result<Outcome> {
         let path = format!("/dev/{}", self.model.kinds[kind].name);
-        let opened = rustix::fs::open(path, OFlags::from_bits_retain(flags), Mode::empty());
+        let flags = OFlags::from_bits_retain(flags);
+        let opened = rustix::fs::open(path, flags, Mode::empty());
         let found = opened.as_ref().map(|_| 0).map_err(|&error| error);
         let Some(id) = self.model.now[kind] else {
             self.check(Expect::Error, found)?;
             return Ok(found);
         };
-        let claimed = self.model.claimed_by_other(id, None);
-        self.check(Expect::Is(if claimed { Err(Errno::BUSY) } else { Ok(0) }), found)?;
-        let Ok(fd) = opened else { return Ok(found) };
+        // The kernel finds only behind the module's own open that there is no direct I/O.
+        let expected = if self.model.claimed_by_other(id, None) {
+            Err(Errno::BUSY)
+        } else if flags.contains(OFlags::DIRECT) {
+            Err(Errno::INVAL)
+        } else {
+            Ok(0)
+        };
+        self.check(Expect::Is(expected), found)?;
+        if found == Err(Errno::BUSY) {
+            return Ok(found);
+        }
 
         let first = self.model.files_of(id) == 0;
         let zero = self.model.kinds[kind].zero_between_users;
@@ -42,12 +54,16 @@ impl Fuzz {
             life.bytes.fill(0);
         }
         let fresh = !std::mem::replace(&mut life.used, true);
-        let access = flags & 3;
+        let Ok(fd) = opened else { return Ok(found) };
+        // 3 is for neither.
+        let access = flags.bits() & 3;
+        let read = matches!(access, 0 | 2);
         let file = File {
             life: id,
             fd: Some(fd),
-            read: access != 1,
-            write: access != 0,
+            read,
+            write: matches!(access, 1 | 2),
+            append: flags.contains(OFlags::APPEND),
             position: 0,
             claims: false,
             whole: false,
@@ -58,8 +74,28 @@ impl Fuzz {
         let number = self.model.id();
         self.model.files.insert(number, file);
         // What the memory was before is nobody's business.
-        if (fresh || (zero && first)) && access != 1 {
+        if (fresh || (zero && first)) && read {
             self.compare(number)?;
+        }
+        Ok(found)
+    }
+
+    /// A descriptor of the file's name: nobody has the buffer open by it, even if it is
+    /// claimed, and nothing can be done with it.
+    pub(crate) fn open_path(&mut self, kind: usize) -> Result<Outcome> {
+        let path = format!("/dev/{}", self.model.kinds[kind].name);
+        let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let found = opened.as_ref().map(|_| 0).map_err(|&error| error);
+        let there = self.model.now[kind].is_some();
+        self.check(if there { Expect::Is(Ok(0)) } else { Expect::Error }, found)?;
+        let Ok(fd) = opened else { return Ok(found) };
+        let address = self.arena.address(Place::Good(0));
+        for refused in [
+            raw::control(fd.as_fd(), abi::GET_SIZE, address),
+            raw::transfer(fd.as_fd(), false, Some(0), address, 8),
+            raw::map(fd.as_fd(), raw::PROT_READ, raw::MAP_SHARED, 0, PAGE),
+        ] {
+            self.check(Expect::Is(Err(Errno::BADF)), refused)?;
         }
         Ok(found)
     }
@@ -74,17 +110,34 @@ impl Fuzz {
 
     /// The bytes of a file are those of the model.
     pub(crate) fn compare(&mut self, file: Id) -> Result<()> {
+        self.compare_range(file, 0, usize::MAX)
+    }
+
+    /// All of them, or of a large buffer mostly a part.
+    pub(crate) fn compare_some(&mut self, file: Id, choice: u64) -> Result<()> {
+        const PART: u64 = 1 << 18;
+        let size = self.model.kind_of(file).size;
+        if size <= PART || choice % 32 == 0 {
+            return self.compare(file);
+        }
+        self.compare_range(file, choice % (size - PART), usize::try_from(PART)?)
+    }
+
+    fn compare_range(&mut self, file: Id, start: u64, len: usize) -> Result<()> {
         let one = &self.model.files[&file];
         let (life, fd) = (self.model.life_of(file), one.fd.as_ref());
         let size = usize::try_from(self.model.kind_of(file).size)?;
         let blocked = self.model.check_claims(one.life, Some(file), 0, size as u64).is_err();
         let Some(fd) = fd.filter(|_| one.read && !life.gone && !blocked) else { return Ok(()) };
-        let mut bytes = vec![0; size];
-        let read = rustix::io::pread(fd, &mut bytes, 0)?;
-        ensure!(read == size, "read {read} of {size} bytes");
-        let wrong = bytes.iter().zip(&life.bytes).position(|(found, expected)| found != expected);
-        if let Some(at) = wrong {
-            let (found, expected) = (bytes[at], life.bytes[at]);
+        let first = usize::try_from(start)?;
+        let mut bytes = vec![0; len.min(size - first)];
+        let read = rustix::io::pread(fd, &mut bytes, start)?;
+        ensure!(read == bytes.len(), "read {read} of {} bytes at {start:#x}", bytes.len());
+        let there = &life.bytes[first..first + read];
+        if bytes != there {
+            let differs = bytes.iter().zip(there).position(|(found, expected)| found != expected);
+            let at = first + differs.unwrap_or(0);
+            let (found, expected) = (bytes[at - first], life.bytes[at]);
             anyhow::bail!(
                 "{}: byte {at} is {found:#x}, not {expected:#x}",
                 self.model.kind_of(file).name
@@ -200,7 +253,9 @@ impl Fuzz {
         let sent = if write {
             let bytes: Vec<u8> = (0..len).map(|number| number.to_le_bytes()[0] ^ 0xa5).collect();
             let len = rustix::io::write(&into, &bytes)?;
-            splice(&out, None, fd, None, len, flags).map(|count| bytes[..count].to_vec())
+            // A signal ends it before it has begun: the kernel asks first of all.
+            let sent = retry_on_intr(|| splice(&out, None, fd, None, len, flags));
+            sent.map(|count| bytes[..count].to_vec())
         } else {
             splice(fd, None, &into, None, len, flags).and_then(|count| {
                 let mut bytes = vec![0; count];
@@ -212,6 +267,7 @@ impl Fuzz {
         let found = sent.as_ref().map(Vec::len).map_err(|&error| error);
         let expected = match if write { one.write } else { one.read } {
             false => Err(Errno::BADF),
+            true if write && one.append => Err(Errno::INVAL),
             true => self.expect_transfer(file, position, len),
         };
         match (self.model.life_of(file).gone, expected) {
@@ -263,11 +319,18 @@ impl Fuzz {
             7 => drop(fadvise(fd, 0, None, Advice::WillNeed)),
             8 => drop(fadvise(fd, 0, None, Advice::DontNeed)),
             9 => {
-                flock(fd, FlockOperation::NonBlockingLockExclusive)?;
+                let locked = flock(fd, FlockOperation::NonBlockingLockExclusive).map(|()| 0);
+                let expected = if one.read || one.write { Ok(0) } else { Err(Errno::BADF) };
+                self.check(Expect::Is(expected), locked)?;
                 flock(fd, FlockOperation::Unlock)?;
             }
             10 => drop(rustix::fs::fsync(fd)),
-            11 => drop(rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK)),
+            11 => {
+                rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK)?;
+                if let Some(one) = self.model.files.get_mut(&file) {
+                    one.append = false;
+                }
+            }
             12 => drop(rustix::fs::copy_file_range(fd, None, fd, None, 4096)),
             _ => drop(rustix::fs::fcntl_setfl(fd, OFlags::DIRECT)),
         }

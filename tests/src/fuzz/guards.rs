@@ -42,6 +42,14 @@ impl Guard {
         Ok(self.name)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.len as u64
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let mut bytes = vec![0; self.len];
         self.file.read_exact_at(&mut bytes, 0)?;

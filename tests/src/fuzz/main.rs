@@ -8,10 +8,14 @@ mod arena;
 mod chaos;
 mod files;
 mod guards;
+mod inherited;
+mod manager;
 mod mappings;
+mod memory;
 mod model;
 mod numbers;
 mod op;
+mod peer;
 mod random;
 mod raw;
 mod requests;
@@ -27,7 +31,8 @@ fn main() -> ExitCode {
         [role, board, id, seed, operations] => {
             supervisor::work(role, board, [id, seed, operations].map(number))
         }
-        ["chaos", seed] => supervisor::chaos(number(seed)),
+        ["chaos", seed] => supervisor::chaos(number(seed), false),
+        ["brief", seed] => supervisor::chaos(number(seed), true),
         [board, operations] => supervisor::run(board, number(operations)),
         _ => ExitCode::from(2),
     }

@@ -1,6 +1,6 @@
 //! Mappings, and all that can be done to one.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Result, ensure};
 use rustix::{
@@ -11,7 +11,8 @@ use rustix::{
 use super::{
     arena::PAGE,
     model::{Id, Piece, Use},
-    raw::{self, MAP_PRIVATE, Outcome, PROT_WRITE},
+    op::Move,
+    raw::{self, MAP_FIXED, MAP_PRIVATE, Outcome, PROT_EXEC, PROT_WRITE},
     run::{Expect, Fuzz, done},
 };
 
@@ -26,11 +27,21 @@ impl Fuzz {
         let one = &self.model.files[&file];
         let Some(fd) = &one.fd else { return Ok(done()) };
         let len = usize::try_from(count)? * PAGE;
-        let offset = first * PAGE as u64;
-        let mapped = raw::map(fd.as_fd(), prot, flags, raw::signed(offset), len);
+        let offset = first.wrapping_mul(PAGE as u64);
+        let mapped = self.mmap(fd.as_fd(), prot, flags, offset, len);
+        if prot & PROT_EXEC != 0 && mapped == Err(Errno::PERM) {
+            // Whether programs may lie there is the file system's business.
+            return Ok(mapped);
+        }
         let (memory, shared) = (self.model.kind_of(file).memory(), flags & MAP_PRIVATE == 0);
         let may_write = one.write;
         let lent = offset == memory;
+        // The kernel's own, before the module is asked.
+        if offset.checked_add(len as u64).is_none() || offset > u64::MAX >> 1 {
+            let found = mapped.map(|_| 0);
+            self.check(Expect::Error, found)?;
+            return Ok(found);
+        }
         let expected = if !one.read || (shared && prot & PROT_WRITE != 0 && !may_write) {
             Err(Errno::ACCESS)
         } else if !shared
@@ -63,6 +74,33 @@ impl Fuzz {
         Ok(found)
     }
 
+    /// Where the kernel likes; with MAP_FIXED instead of something else.
+    fn mmap(
+        &self,
+        fd: BorrowedFd<'_>,
+        prot: i32,
+        flags: i32,
+        offset: u64,
+        len: usize,
+    ) -> Result<usize, Errno> {
+        let offset = raw::signed(offset);
+        if flags & MAP_FIXED == 0 {
+            return raw::map(fd, prot, flags, offset, len);
+        }
+        // A page more, for an address that is no page's.
+        let spare = self.arena.spare(len + PAGE).map_err(|_| Errno::NOMEM)?;
+        let refused = raw::map_to(spare + 16, fd, prot, flags, offset, len);
+        let mapped = raw::map_to(spare, fd, prot, flags, offset, len);
+        // It may have taken away what was there before it failed.
+        let rest = if mapped == Ok(spare) { spare + len } else { spare };
+        let _ = raw::unmap(rest, spare + len + PAGE - rest);
+        match (refused, mapped) {
+            (Err(_), Ok(address)) if address != spare => Err(Errno::FAULT),
+            (Err(_), mapped) => mapped,
+            (Ok(_), _) => Err(Errno::FAULT),
+        }
+    }
+
     pub(crate) fn map_export(
         &mut self,
         export: Id,
@@ -75,7 +113,10 @@ impl Fuzz {
         let Use { file, offset, size, .. } = self.model.uses[&one.part];
         let len = usize::try_from(count)? * PAGE;
         let at = first * PAGE as u64;
-        let mapped = raw::map(fd.as_fd(), prot, flags, raw::signed(at), len);
+        let mapped = self.mmap(fd.as_fd(), prot, flags, at, len);
+        if prot & PROT_EXEC != 0 && mapped == Err(Errno::PERM) {
+            return Ok(mapped);
+        }
         let shared = flags & MAP_PRIVATE == 0;
         let may_write = one.write;
         let expected = if !one.read || (shared && prot & PROT_WRITE != 0 && !may_write) {
@@ -183,40 +224,71 @@ impl Fuzz {
         Ok(if pages { done() } else { found })
     }
 
-    pub(crate) fn unmap(&mut self, piece: Id, [first, count]: [usize; 2]) -> Result<Outcome> {
-        let Some(one) = self.model.pieces.get_mut(&piece) else { return Ok(done()) };
-        let (start, len) = (first * PAGE, count * PAGE);
-        let found = raw::unmap(one.address + start, len);
-        ensure!(found == Ok(0), "munmap: {found:?}");
-        let end = start + len;
-        let rest = (end < one.len).then(|| Piece {
-            address: one.address + end,
-            offset: one.offset + end as u64,
-            len: one.len - end,
-            ..one.clone()
-        });
-        let part = one.part;
-        one.len = start;
-        if let Some(rest) = rest {
+    /// Pages of a piece become one of their own, which the kernel may do with its VMA.
+    fn part(&mut self, piece: Id, [first, count]: [usize; 2]) -> Id {
+        let Some(whole) = self.model.pieces.remove(&piece) else { return piece };
+        let (end, all) = (first + count, whole.len / PAGE);
+        let pieces = [[0, first], [first, end], [end, all]].map(|[first, end]| {
             let id = self.model.id();
-            self.model.pieces.insert(id, rest);
-            if let Some(part) = part.and_then(|part| self.model.uses.get_mut(&part)) {
-                part.pieces += 1;
+            let part = Piece {
+                address: whole.address + first * PAGE,
+                offset: whole.offset + (first * PAGE) as u64,
+                len: (end - first) * PAGE,
+                ..whole.clone()
+            };
+            if part.len > 0 {
+                self.model.pieces.insert(id, part);
             }
+            id
+        });
+        let more = u32::from(first > 0) + u32::from(end < all);
+        if let Some(part) = whole.part.and_then(|part| self.model.uses.get_mut(&part)) {
+            part.pieces += more;
         }
-        if start == 0 {
-            self.model.unmapped(piece);
-        }
+        pieces[1]
+    }
+
+    pub(crate) fn unmap(&mut self, piece: Id, pages: [usize; 2]) -> Result<Outcome> {
+        let part = self.part(piece, pages);
+        let Some(one) = self.model.pieces.get(&part) else { return Ok(done()) };
+        let found = raw::unmap(one.address, one.len);
+        ensure!(found == Ok(0), "munmap: {found:?}");
+        self.model.unmapped(part);
         Ok(found)
     }
 
-    pub(crate) fn remap(&mut self, piece: Id, grow: bool) -> Result<Outcome> {
-        let Some(one) = self.model.pieces.get_mut(&piece) else { return Ok(done()) };
-        if grow {
-            let found = raw::remap(one.address, one.len, one.len + PAGE, None);
-            ensure!(found == Err(Errno::FAULT), "a mapping grew: {found:?}");
+    pub(crate) fn remap(&mut self, piece: Id, pages: [usize; 2], how: Move) -> Result<Outcome> {
+        let Some(one) = self.model.pieces.get(&piece) else { return Ok(done()) };
+        let (address, len) = (one.address, one.len);
+        // It neither grows nor is there twice.
+        let refused = match how {
+            Move::Grow => Some((raw::MREMAP_MAYMOVE, len, len + PAGE, Errno::FAULT)),
+            Move::Copy => Some((raw::MREMAP_MAYMOVE, 0, len, Errno::FAULT)),
+            Move::Leave => {
+                let flags = raw::MREMAP_MAYMOVE | raw::MREMAP_DONTUNMAP;
+                Some((flags, len, len, Errno::INVAL))
+            }
+            Move::To | Move::Shrink => None,
+        };
+        if let Some((flags, old, new, error)) = refused {
+            let found = raw::remap_by(flags, address, old, new);
+            ensure!(found == Err(error), "mremap, {how:?}: {found:?}");
             return Ok(found);
         }
+        if matches!(how, Move::Shrink) {
+            // To the pages before those; they go with what follows.
+            let kept = pages[0] * PAGE;
+            if kept == 0 {
+                return Ok(done());
+            }
+            let found = raw::remap_by(0, address, len, kept);
+            ensure!(found == Ok(address), "mremap to fewer pages: {found:?}");
+            let rest = self.part(piece, [pages[0], len / PAGE - pages[0]]);
+            self.model.unmapped(rest);
+            return Ok(done());
+        }
+        let part = self.part(piece, pages);
+        let Some(one) = self.model.pieces.get_mut(&part) else { return Ok(done()) };
         let to = self.arena.spare(one.len)?;
         let found = raw::remap(one.address, one.len, one.len, Some(to));
         ensure!(found == Ok(to), "mremap: {found:?}");
@@ -224,11 +296,15 @@ impl Fuzz {
         Ok(done())
     }
 
-    pub(crate) fn protect(&mut self, piece: Id, prot: i32) -> Result<Outcome> {
-        let Some(one) = self.model.pieces.get_mut(&piece) else { return Ok(done()) };
+    pub(crate) fn protect(&mut self, piece: Id, pages: [usize; 2], prot: i32) -> Result<Outcome> {
+        let part = self.part(piece, pages);
+        let Some(one) = self.model.pieces.get_mut(&part) else { return Ok(done()) };
         let found = raw::protect(one.address, one.len, prot);
-        let expected = if prot & 2 != 0 && !one.may_write { Err(Errno::ACCESS) } else { Ok(0) };
-        ensure!(found == expected, "mprotect: {found:?}");
+        let refused = prot & PROT_WRITE != 0 && !one.may_write;
+        let expected = if refused { Err(Errno::ACCESS) } else { Ok(0) };
+        // Whether programs may lie there is the file system's business.
+        let not_run = prot & PROT_EXEC != 0 && found == Err(Errno::ACCESS);
+        ensure!(found == expected || not_run, "mprotect: {found:?}");
         if found.is_ok() {
             one.prot = prot;
         }
@@ -236,9 +312,9 @@ impl Fuzz {
     }
 
     /// Whatever the kernel says to it: the bytes stay.
-    pub(crate) fn advise(&mut self, piece: Id, advice: i32) -> Outcome {
+    pub(crate) fn advise(&mut self, piece: Id, [first, count]: [usize; 2], advice: i32) -> Outcome {
         let one = &self.model.pieces[&piece];
-        let _ = raw::advise(one.address, one.len, advice);
+        let _ = raw::advise(one.address + first * PAGE, count * PAGE, advice);
         done()
     }
 
@@ -247,17 +323,5 @@ impl Fuzz {
         let _ = raw::lock(one.address, one.len);
         let _ = raw::sync(one.address, one.len);
         done()
-    }
-
-    /// A child that inherits everything, gives up what is mapped, and ends.
-    pub(crate) fn fork(&mut self) -> Result<Outcome> {
-        let pieces = &self.model.pieces;
-        raw::in_a_child(|| {
-            for piece in pieces.values() {
-                let _ = raw::unmap(piece.address, piece.len);
-            }
-        })?;
-        rustix::process::wait(rustix::process::WaitOptions::empty())?;
-        Ok(done())
     }
 }

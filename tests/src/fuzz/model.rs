@@ -72,6 +72,8 @@ pub(crate) struct File {
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// O_APPEND, which the module has no use for, but splice() has.
+    pub(crate) append: bool,
     pub(crate) position: u64,
     pub(crate) claims: bool,
     pub(crate) whole: bool,

@@ -1,13 +1,20 @@
 //! The operations, and how random ones are made: mostly of what could be right,
 //! with wrong parts.
 
+use rustix::fs::OFlags;
+
 use super::{
-    arena::{PAGE, Place},
+    arena::{PAGE, Place, USABLE},
+    manager::Manager,
     model::{Id, Model},
     numbers::{number, number_text, page_range, place, range},
+    peer::VMAP,
     random::Random,
-    raw,
+    raw::{self, MAP_FIXED},
 };
+
+/// Of huge pages there are some in it.
+const LARGE: u64 = 4 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -124,14 +131,17 @@ pub(crate) enum Op {
     },
     Move {
         piece: Id,
-        grow: bool,
+        pages: [usize; 2],
+        how: Move,
     },
     Protect {
         piece: Id,
+        pages: [usize; 2],
         prot: i32,
     },
     Advise {
         piece: Id,
+        pages: [usize; 2],
         advice: i32,
     },
     Lock {
@@ -167,12 +177,50 @@ pub(crate) enum Op {
     Delete {
         kind: usize,
     },
-    /// To the manager: nothing in it makes or deletes a buffer.
+    /// To the manager, a write each; to the file that is kept, or to another.
     Text {
-        text: Vec<u8>,
+        texts: Vec<Vec<u8>>,
+        kept: bool,
+    },
+    ReadManager {
+        piece: usize,
+    },
+    CloseManager,
+    HoldMade {
+        name: String,
+    },
+    InfoEnable {
+        text: String,
     },
     Unload,
-    Fork,
+    Fork {
+        file: Id,
+        value: u8,
+    },
+    Pass {
+        file: Id,
+        drop: bool,
+    },
+    OpenPath {
+        kind: usize,
+    },
+    Import {
+        export: Id,
+        how: u64,
+        offset: u64,
+        value: u8,
+    },
+}
+
+/// How a mapping is moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Move {
+    To,
+    Shrink,
+    /// These the kernel refuses.
+    Grow,
+    Copy,
+    Leave,
 }
 
 fn some<K: Copy + Ord, V>(
@@ -183,16 +231,16 @@ fn some<K: Copy + Ord, V>(
 }
 
 impl Op {
-    pub(crate) fn random(random: &mut Random, model: &Model) -> Self {
+    pub(crate) fn random(random: &mut Random, model: &Model, manager: &Manager) -> Self {
         loop {
-            if let Some(op) = Self::attempt(random, model) {
+            if let Some(op) = Self::attempt(random, model, manager) {
                 return op;
             }
         }
     }
 
     /// None where it needs what is not there.
-    fn attempt(random: &mut Random, model: &Model) -> Option<Self> {
+    fn attempt(random: &mut Random, model: &Model, manager: &Manager) -> Option<Self> {
         let kind = random.index(model.kinds.len());
         let open: Vec<Id> =
             model.files.iter().filter(|(_, f)| f.fd.is_some()).map(|(&id, _)| id).collect();
@@ -202,12 +250,32 @@ impl Op {
             model.exports.iter().filter(|(_, e)| e.fd.is_some()).map(|(&id, _)| id).collect();
         let export = exports.get(random.index(exports.len())).copied();
         let piece = some(random, &model.pieces);
-        let prot = random.of(&[1, 1, 2, 3, 3, 3, 3, 0]);
+        // All of a piece, or a part.
+        let pages = piece.map_or([0, 0], |piece| {
+            let pages = model.pieces[&piece].len / PAGE;
+            let first = if random.one_in(2) { 0 } else { random.index(pages) };
+            let count =
+                if random.one_in(2) { pages - first } else { 1 + random.index(pages - first) };
+            [first, count]
+        });
+        let prot = random.of(&[1, 1, 2, 3, 3, 3, 3, 3, 3, 5, 7, 0]);
         Some(match random.below(1000) {
             0..60 if model.files.len() < 12 => {
-                let access = random.of(&[0, 1, 2, 2, 2, 2]);
-                let more =
-                    random.of(&[0, 0, 0, 0o10_000, 0o4_010_000, 0o4_000, 0o2_000_000, 0o1000]);
+                let access = random.of(&[0, 1, 2, 2, 2, 2, 2, 2, 2, 3]);
+                let direct = OFlags::DIRECT.bits();
+                let more = random.of(&[
+                    0,
+                    0,
+                    0,
+                    0,
+                    0o10_000,
+                    0o4_010_000,
+                    0o4_000,
+                    0o2_000,
+                    0o2_000_000,
+                    0o1000,
+                    direct,
+                ]);
                 Self::Open { kind, flags: access | more }
             }
             60..100 if open.len() > 3 || random.one_in(4) => Self::Close { file: file? },
@@ -273,16 +341,19 @@ impl Op {
             }
             565..575 => Self::ExportOther {
                 export: export?,
-                which: random.below(6),
+                which: random.below(7),
                 place: place(random, 64),
             },
             575..675 => {
                 let at = raw::signed(number(random, memory));
+                // Of a large buffer, more than the module copies at once.
+                let long = memory > USABLE as u64 && random.one_in(8);
+                let most = if long { USABLE + PAGE } else { 3 * PAGE };
                 Self::Transfer {
                     file: file?,
                     write: random.one_in(2),
                     at: random.one_in(2).then_some(at),
-                    len: random.index(usize::try_from(memory).unwrap_or(PAGE).min(3 * PAGE)) + 1,
+                    len: random.index(usize::try_from(memory).unwrap_or(PAGE).min(most)) + 1,
                     place: place(random, 5000),
                     fill: random.byte(),
                 }
@@ -299,15 +370,23 @@ impl Op {
                 let pages = memory / PAGE as u64;
                 let first = random.below(pages + 2);
                 let count = 1 + random.below(pages - first.min(pages) + 1);
-                let flags = random.of(&[1, 1, 1, 1, 1 | 0x8000, 1 | 0x2000, 2]);
-                Self::Map { file: file?, pages: [first, count], prot, flags }
+                let flags = random.of(&[1, 1, 1, 1, 1 | 0x8000, 1 | 0x2000, 1 | MAP_FIXED, 2]);
+                let whole = memory >= LARGE && random.one_in(3);
+                let pages = match random.below(16) {
+                    // Wraps, or nearly.
+                    0 => [number(random, memory) >> random.below(14), 1 + random.below(pages)],
+                    _ if whole => [0, pages],
+                    _ => [first, count],
+                };
+                Self::Map { file: file?, pages, prot, flags }
             }
             740..760 if model.pieces.len() < 16 => {
                 let export = export?;
                 let pages = model.uses[&model.exports[&export].part].size / PAGE as u64;
                 let first = random.below(pages + 1);
                 let pages = [first, 1 + random.below(pages - first + 1)];
-                Self::MapExport { export, pages, prot, flags: random.of(&[1, 1, 1, 1 | 0x8000, 2]) }
+                let flags = random.of(&[1, 1, 1, 1 | 0x8000, 1 | MAP_FIXED, 2]);
+                Self::MapExport { export, pages, prot, flags }
             }
             760..820 => {
                 let piece = piece?;
@@ -320,18 +399,16 @@ impl Op {
                 let offset = random.index(model.pieces[&piece].len);
                 Self::PipeTouch { piece, offset, pages: random.one_in(2) }
             }
-            830..865 => {
-                let piece = piece?;
-                let pages = model.pieces[&piece].len / PAGE;
-                let first = if random.one_in(2) { 0 } else { random.index(pages) };
-                let count =
-                    if random.one_in(2) { pages - first } else { 1 + random.index(pages - first) };
-                Self::Unmap { piece, pages: [first, count] }
+            830..865 => Self::Unmap { piece: piece?, pages },
+            865..875 => {
+                use Move::{Copy, Grow, Leave, Shrink, To};
+                let how = random.of(&[To, To, To, To, Shrink, Shrink, Grow, Copy, Leave]);
+                Self::Move { piece: piece?, pages, how }
             }
-            865..875 => Self::Move { piece: piece?, grow: random.one_in(4) },
-            875..890 => Self::Protect { piece: piece?, prot },
+            875..890 => Self::Protect { piece: piece?, pages, prot },
             890..905 => Self::Advise {
                 piece: piece?,
+                pages,
                 advice: random
                     .of(&[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]),
             },
@@ -346,14 +423,31 @@ impl Op {
             955..965 => {
                 Self::Splice { file: file?, write: random.one_in(2), len: 1 + random.index(8000) }
             }
-            965..980 => Self::Other { file: file?, which: random.below(14) },
+            965..972 => Self::Other { file: file?, which: random.below(14) },
+            972..974 => {
+                let export = export?;
+                let size = model.uses[&model.exports[&export].part].size;
+                let how = random.below(VMAP + 1);
+                Self::Import { export, how, offset: random.below(size), value: random.byte() }
+            }
+            974 if random.one_in(2) => Self::Pass { file: file?, drop: random.one_in(4) },
+            974 => Self::OpenPath { kind },
+            975..978 => Self::ReadManager { piece: 1 + random.index(200) },
+            978 if random.one_in(4) => Self::CloseManager,
+            978 | 979 => Self::HoldMade { name: manager.some_made(random)? },
             980..983 => Self::Unbind { kind },
             983..989 => Self::Bind { kind },
             989..991 => Self::Create { kind },
             991..993 => Self::Delete { kind },
-            993..998 => Self::text(random),
+            // Mostly silent: what is logged goes to a slow console.
+            993 if random.one_in(4) => {
+                let texts = ["1", "7\n", "2", "0x4", "ten", "8 ", "99999999999"];
+                let text = if random.one_in(4) { texts[random.index(texts.len())] } else { "0" };
+                Self::InfoEnable { text: text.to_owned() }
+            }
+            993..998 => Self::Text { texts: manager.texts(random), kept: random.one_in(2) },
             998 => Self::Unload,
-            999 if random.one_in(4) => Self::Fork,
+            999 if random.one_in(4) => Self::Fork { file: file?, value: random.byte() },
             _ => return None,
         })
     }
@@ -366,6 +460,8 @@ impl Op {
             3..8 => 16 + random.index(3),
             _ => random.index(6),
         };
+        // Thousands of large ranges would take seconds.
+        let memory = if count > 32 { memory.min(1 << 17) } else { memory };
         let wrong = random.one_in(5).then(|| random.index(count));
         let ranges = (0..count).map(|number| {
             let [mut offset, mut size] = range(random, memory);
@@ -390,19 +486,5 @@ impl Op {
             place: place(random, 100),
             header: place(random, 16),
         }
-    }
-
-    /// Commands with a mistake, pieces of them, and noise.
-    fn text(random: &mut Random) -> Self {
-        let mut text = match random.below(4) {
-            0 => b"create fzx 4096 nonsense".to_vec(),
-            1 => b"delete nobody".to_vec(),
-            2 => b"create ../fzx 4096".to_vec(),
-            _ => (0..random.index(1100)).map(|_| random.byte() & 0xdf).collect(),
-        };
-        if random.one_in(3) {
-            text.push(b"\n;\0 "[random.index(4)]);
-        }
-        Self::Text { text }
     }
 }

@@ -39,6 +39,9 @@ unsafe extern "C" {
     safe fn madvise(address: usize, len: usize, advice: c_int) -> c_int;
     safe fn mlock(address: usize, len: usize) -> c_int;
     safe fn msync(address: usize, len: usize, flags: c_int) -> c_int;
+    safe fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
+    safe fn siginterrupt(number: c_int, interrupts: c_int) -> c_int;
+    safe fn ualarm(first: c_uint, interval: c_uint) -> c_uint;
     safe fn vmsplice(fd: c_int, iov: *const [usize; 2], count: c_ulong, flags: c_uint) -> isize;
 }
 
@@ -100,21 +103,31 @@ pub(crate) fn seek(fd: BorrowedFd<'_>, offset: i64, whence: u8) -> Result<u64, E
     }
 }
 
-/// A child, which does what it is told and ends.
-pub(crate) fn in_a_child(work: impl FnOnce()) -> Outcome {
+/// A child, which does what it is told, and ends with that.
+pub(crate) fn in_a_child(work: impl FnOnce() -> u8) -> Outcome {
     match fork() {
-        0 => {
-            work();
-            _exit(0)
-        }
+        0 => _exit(work().into()),
         child => small(child),
     }
 }
 
+extern "C" fn nothing(_: c_int) {}
+
+/// From now on this process gets signals, which interrupt what lets itself be
+/// interrupted, and are handled: nothing is done.
+pub(crate) fn be_signalled() {
+    const SIGALRM: c_int = 14;
+    signal(SIGALRM, nothing);
+    siginterrupt(SIGALRM, 1);
+    ualarm(7000, 7000);
+}
+
 pub(crate) const PROT_READ: c_int = 1;
 pub(crate) const PROT_WRITE: c_int = 2;
+pub(crate) const PROT_EXEC: c_int = 4;
 pub(crate) const MAP_SHARED: c_int = 1;
 pub(crate) const MAP_PRIVATE: c_int = 2;
+pub(crate) const MAP_FIXED: c_int = 0x10;
 
 /// The address, which is the kernel's choice.
 pub(crate) fn map(
@@ -124,7 +137,19 @@ pub(crate) fn map(
     at: i64,
     len: usize,
 ) -> Result<usize, Errno> {
-    match mmap64(0, len, prot, flags, fd.as_raw_fd(), at) {
+    map_to(0, fd, prot, flags, at, len)
+}
+
+/// With MAP_FIXED instead of what is there.
+pub(crate) fn map_to(
+    address: usize,
+    fd: BorrowedFd<'_>,
+    prot: c_int,
+    flags: c_int,
+    at: i64,
+    len: usize,
+) -> Result<usize, Errno> {
+    match mmap64(address, len, prot, flags, fd.as_raw_fd(), at) {
         -1 => outcome(-1),
         address => Ok(usize::from_ne_bytes(address.to_ne_bytes())),
     }
@@ -138,10 +163,21 @@ pub(crate) fn protect(address: usize, len: usize, prot: c_int) -> Outcome {
     small(mprotect(address, len, prot))
 }
 
+pub(crate) const MREMAP_MAYMOVE: c_int = 1;
+pub(crate) const MREMAP_DONTUNMAP: c_int = 4;
+
+/// Wherever the kernel likes.
+pub(crate) fn remap_by(flags: c_int, address: usize, len: usize, new_len: usize) -> Outcome {
+    match mremap(address, len, new_len, flags) {
+        -1 => outcome(-1),
+        address => Ok(usize::from_ne_bytes(address.to_ne_bytes())),
+    }
+}
+
 /// With MREMAP_MAYMOVE; to a place of its own if there is one.
 pub(crate) fn remap(address: usize, len: usize, new_len: usize, to: Option<usize>) -> Outcome {
     let moved = match to {
-        None => mremap(address, len, new_len, 1),
+        None => return remap_by(MREMAP_MAYMOVE, address, len, new_len),
         Some(to) => mremap(address, len, new_len, 3, to),
     };
     match moved {

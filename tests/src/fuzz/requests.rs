@@ -3,7 +3,10 @@
 use std::os::fd::AsFd;
 
 use anyhow::{Result, ensure};
-use rustix::io::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use udmabuf_sys::abi;
 
 use super::{
@@ -372,6 +375,13 @@ impl Fuzz {
                 Ok(done())
             }
             4 => Ok(raw::transfer(fd.as_fd(), true, None, address, 8)),
+            // No fence is ever in it.
+            5 => {
+                let mut fds = [PollFd::new(fd, PollFlags::IN | PollFlags::OUT)];
+                let ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+                ensure!(ready == 1, "the dma-buf is not ready");
+                Ok(done())
+            }
             _ => Ok(raw::transfer(fd.as_fd(), false, None, address, 8)),
         }
     }

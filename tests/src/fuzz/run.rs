@@ -10,6 +10,7 @@ use udmabuf_sys::{abi, ioctl};
 use super::{
     arena::{Arena, PAGE, Place},
     guards::{Guard, Reserved},
+    manager::Manager,
     model::{Id, Model},
     op::Op,
     random::Random,
@@ -38,7 +39,10 @@ pub(crate) struct Fuzz {
     /// What was in each when it went.
     pub(crate) kept: Vec<Vec<u8>>,
     pub(crate) guards: Vec<Guard>,
-    pub(crate) reserved: Option<Reserved>,
+    pub(crate) reserved: Vec<Reserved>,
+    pub(crate) manager: Manager,
+    /// Another module imports what this process exports.
+    pub(crate) importer: bool,
     random: Random,
     last: VecDeque<(u64, Op)>,
     /// Of all outcomes so far: two runs of a seed have the same.
@@ -47,15 +51,17 @@ pub(crate) struct Fuzz {
 }
 
 impl Fuzz {
-    pub(crate) fn new(seed: u64) -> Result<Self> {
+    pub(crate) fn new(id: u64, seed: u64) -> Result<Self> {
         Ok(Self {
             model: Model::default(),
             arena: Arena::new()?,
             devices: Vec::new(),
             kept: Vec::new(),
             guards: Vec::new(),
-            reserved: None,
-            random: Random(seed),
+            reserved: Vec::new(),
+            manager: Manager::new(id),
+            importer: false,
+            random: Random(seed ^ id << 48),
             last: VecDeque::new(),
             digest: 0,
             fds: 0,
@@ -67,7 +73,7 @@ impl Fuzz {
         self.fds = open_fds()?;
         self.kept = vec![Vec::new(); self.devices.len()];
         for number in 0..operations {
-            let op = Op::random(&mut self.random, &self.model);
+            let op = Op::random(&mut self.random, &self.model, &self.manager);
             if self.last.len() == SHOWN {
                 self.last.pop_front();
             }
@@ -136,9 +142,9 @@ impl Fuzz {
             Op::Touch { piece, offset, value } => self.touch(piece, offset, value)?,
             Op::PipeTouch { piece, offset, pages } => self.pipe_touch(piece, offset, pages)?,
             Op::Unmap { piece, pages } => self.unmap(piece, pages)?,
-            Op::Move { piece, grow } => self.remap(piece, grow)?,
-            Op::Protect { piece, prot } => self.protect(piece, prot)?,
-            Op::Advise { piece, advice } => self.advise(piece, advice),
+            Op::Move { piece, pages, how } => self.remap(piece, pages, how)?,
+            Op::Protect { piece, pages, prot } => self.protect(piece, pages, prot)?,
+            Op::Advise { piece, pages, advice } => self.advise(piece, pages, advice),
             Op::Lock { piece } => self.lock(piece),
             Op::SysRead { kind, which } => self.sys_read(kind, which)?,
             Op::SysWrite { kind, which, ref text } => self.sys_write(kind, which, text)?,
@@ -148,9 +154,16 @@ impl Fuzz {
             Op::Bind { kind } => self.bind(kind)?,
             Op::Create { kind } => self.create(kind)?,
             Op::Delete { kind } => self.delete(kind)?,
-            Op::Text { ref text } => self.text(text)?,
+            Op::Text { ref texts, kept } => self.text(texts, kept)?,
+            Op::ReadManager { piece } => self.read_manager(piece)?,
+            Op::CloseManager => self.close_manager(),
+            Op::HoldMade { ref name } => self.hold_made(name)?,
+            Op::InfoEnable { ref text } => self.info_enable(text)?,
             Op::Unload => self.unload()?,
-            Op::Fork => self.fork()?,
+            Op::Fork { file, value } => self.fork(file, value)?,
+            Op::Pass { file, drop } => self.pass(file, drop)?,
+            Op::OpenPath { kind } => self.open_path(kind)?,
+            Op::Import { export, how, offset, value } => self.import(export, how, offset, value)?,
         })
     }
 
@@ -167,13 +180,15 @@ impl Fuzz {
             if let Some(&file) = files.get(self.random.index(files.len())) {
                 self.settings(file).context("the settings")?;
                 if self.random.one_in(4) {
-                    self.compare(file)?;
+                    let from = self.random.next();
+                    self.compare_some(file, from)?;
                 }
             }
         }
         if number % 512 == 511 {
             let held = self.model.files.values().filter(|file| file.fd.is_some()).count()
-                + self.model.exports.values().filter(|export| export.fd.is_some()).count();
+                + self.model.exports.values().filter(|export| export.fd.is_some()).count()
+                + self.manager.open_files();
             let there = open_fds()?;
             ensure!(there == self.fds + held, "{there} descriptors, not {}", self.fds + held);
             // Nor are numbers taken without a descriptor: of so many, one is free.
@@ -223,6 +238,7 @@ impl Fuzz {
             let pages = self.model.pieces[&piece].len / PAGE;
             let _ = self.unmap(piece, [0, pages])?;
         }
+        self.end_manager()?;
         for export in self.model.exports.values_mut() {
             export.fd = None;
         }

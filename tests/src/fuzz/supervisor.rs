@@ -8,21 +8,32 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use udmabuf_sys::ioctl;
 
 use super::{
     admin::{CLASS, command},
     chaos,
     guards::{Guard, Reserved, span},
+    memory::Kept,
+    peer,
     random::Random,
+    raw,
     run::Fuzz,
 };
 
 const MODULE: &str = "/modules/u-dma-buf.ko";
+/// Of delete_module(): it does not wait.
+const NONBLOCK: i32 = 0o4000;
 /// Of the device tree, for the first process: without cache, kept, zeroed,
-/// coherent.
-const FIXED: [&str; 4] = ["udmabuf_nomap", "udmabuf_kept", "udmabuf_zeroed", "udmabuf2"];
+/// coherent, and with room for huge pages.
+const FIXED: [&str; 5] =
+    ["udmabuf_nomap", "udmabuf_kept", "udmabuf_zeroed", "udmabuf2", "udmabuf_region"];
+/// And behind an IOMMU, of pages from anywhere.
+const SCATTERED: &str = "udmabuf_scattered";
 /// What every process makes for itself. The last is too large for the kernel's free
 /// lists: it comes from CMA, which gives neighbours also after much else was allocated.
 const MADE: [(&str, &str); 4] = [
@@ -48,14 +59,26 @@ pub(crate) fn work(role: &str, board: &str, numbers: [u64; 3]) -> ExitCode {
 }
 
 fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<u64> {
-    let mut fuzz = Fuzz::new(seed ^ id << 48)?;
+    let mut fuzz = Fuzz::new(id, seed)?;
+    if role == WORKER {
+        raw::be_signalled();
+    }
     if id == 0 && board.starts_with("arm64") {
         for name in FIXED {
             fuzz.renew(name)?;
         }
-        // Before the kept buffer, and behind the one in the region before its.
-        let [start, end] = [span(FIXED[0])?[1], span(FIXED[1])?[0]];
-        fuzz.reserved = Some(Reserved::new(start, end)?);
+        if board == "arm64-smmu" {
+            fuzz.renew(SCATTERED)?;
+        }
+        // On both sides of the kept buffer, and behind the one in the region before its.
+        let (first, kept) = (span(FIXED[0])?, span(FIXED[1])?);
+        fuzz.reserved.push(Reserved::new(first[1], kept[0])?);
+        fuzz.reserved.push(Reserved::new(kept[1], region_end("kept")?)?);
+    }
+    // Where a module uses it, its removal is refused for that alone: not in every run.
+    fuzz.importer = role == ALONE && seed % 2 == 1;
+    if fuzz.importer {
+        peer::load()?;
     }
     for (letter, options) in MADE {
         let (used, guards) = surrounded(|number| format!("fz{id}{letter}{number}"), options)?;
@@ -68,7 +91,24 @@ fn attempt(role: &str, board: &str, [id, seed, operations]: [u64; 3]) -> Result<
     if role == ALONE {
         guarded(&fuzz)?;
     }
-    fuzz.run(operations)
+    let digest = fuzz.run(operations)?;
+    if fuzz.importer {
+        peer::unload()?;
+    }
+    Ok(digest)
+}
+
+/// Behind the last byte of a reserved region of the device tree.
+fn region_end(name: &str) -> Result<u64> {
+    for entry in fs::read_dir("/proc/device-tree/reserved-memory")?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&format!("{name}@")) {
+            let reg = fs::read(entry.path().join("reg"))?;
+            let (start, size) = reg.split_first_chunk().context("no address")?;
+            let size = size.first_chunk().context("no size")?;
+            return Ok(u64::from_be_bytes(*start) + u64::from_be_bytes(*size));
+        }
+    }
+    bail!("no region {name}")
 }
 
 /// A buffer and two guards, right beside it if the memory of so many buffers allows.
@@ -151,6 +191,7 @@ pub(crate) fn run(board: &str, operations: u64) -> ExitCode {
     });
     part("fuzz keeps no memory", &|| keeps_no_memory(board, seed, operations / 20));
     part("fuzz together", &|| together(board, seed + 2, operations * 6 / 10));
+    part("fuzz unload under use", &|| unload_under_use(seed + 3, operations / 100_000 + 2));
     part("fuzz says no addresses", &no_addresses);
     part("fuzz unload", &unload);
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -164,40 +205,26 @@ fn load() -> Result<()> {
 
 /// A seed repeats a run: each outcome is the same.
 fn repeats(board: &str, seed: u64, operations: u64) -> Result<String> {
+    const SOME: u64 = 1000;
     let once = end(start(ALONE, board, 0, seed, operations)?)?;
     let again = end(start(ALONE, board, 0, seed, operations)?)?;
     ensure!(once == again, "{once} and then {again}");
-    let other = end(start(ALONE, board, 0, seed + 1, operations.min(1000))?)?;
-    ensure!(other != once, "another seed does the same");
-    Ok(format!("{} operations twice", operations))
+    // As many operations: only the seed differs.
+    let some = end(start(ALONE, board, 0, seed, SOME)?)?;
+    let other = end(start(ALONE, board, 0, seed + 1, SOME)?)?;
+    ensure!(other != some, "another seed does the same");
+    Ok(format!("{operations} operations twice"))
 }
 
-/// What the kernel has allocated and cannot give up, in KiB.
-fn kernel_memory() -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let of = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        number.context("/proc/meminfo has changed")
-    };
-    Ok(of("SUnreclaim:")? + of("VmallocUsed:")? + of("Percpu:")?)
-}
-
-/// After a run the kernel has as much as after the one before. A kernel that
-/// searches for leaks keeps what was freed for a while, and finds them otherwise.
+/// A run leaves with the kernel what it found there: what grows, grows each time, while
+/// what the kernel keeps for itself does not.
 fn keeps_no_memory(board: &str, seed: u64, operations: u64) -> Result<String> {
-    if fs::exists("/sys/kernel/debug/kmemleak")? {
-        return Ok("left to the kernel's search".into());
-    }
-    let run = || -> Result<u64> {
+    let mut found = Vec::new();
+    for _ in 0..4 {
         end(start(ALONE, board, 0, seed, operations)?)?;
-        kernel_memory()
-    };
-    let _ = run()?;
-    let [before, after] = [run()?, run()?];
-    let grown = after.saturating_sub(before);
-    ensure!(grown < 256, "{grown} KiB more after {operations} operations");
-    Ok(format!("{before} KiB, and {after} KiB after {operations} operations more"))
+        found.push(Kept::now()?);
+    }
+    Kept::compare(&found).context(format!("{operations} operations each time"))
 }
 
 /// Processes with buffers of their own, and others that share some, of which one
@@ -260,8 +287,9 @@ fn stop(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn chaos(seed: u64) -> ExitCode {
-    if let Err(error) = chaos::run(seed) {
+pub(crate) fn chaos(seed: u64, brief: bool) -> ExitCode {
+    raw::be_signalled();
+    if let Err(error) = chaos::run(seed, brief) {
         eprintln!("chaos {seed}: {error:#}");
     }
     ExitCode::FAILURE
@@ -293,15 +321,44 @@ fn no_addresses() -> Result<String> {
     Ok(format!("{lines} lines of the log, {files} files"))
 }
 
+/// The module goes only while nobody uses it, however it is used at the time, and comes
+/// again under those who wait for it.
+fn unload_under_use(seed: u64, loads: u64) -> Result<String> {
+    const PROCESSES: usize = 2;
+    /// With as many as are busy at a time, it may never be free.
+    const ATTEMPTS: u32 = 4000;
+    let mut random = Random(seed);
+    let start =
+        |seed: u64| Command::new("/proc/self/exe").args(["brief", &seed.to_string()]).spawn();
+    let mut others = (0..PROCESSES).map(|_| start(random.next())).collect::<Result<Vec<_>, _>>()?;
+    let (mut times, mut refused) = (0, 0);
+    while times < loads && refused < ATTEMPTS {
+        match rustix::system::delete_module(c"u_dma_buf", NONBLOCK) {
+            Ok(()) => {
+                load()?;
+                times += 1;
+            }
+            Err(Errno::AGAIN) => refused += 1,
+            Err(error) => bail!("rmmod: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(random.below(8)));
+        for other in &mut others {
+            ensure!(other.try_wait()?.is_none(), "a process found something");
+        }
+    }
+    others.iter_mut().try_for_each(stop)?;
+    Ok(format!("{times} times, refused {refused} times"))
+}
+
 /// Nothing is left that would keep the module, and it comes again.
 fn unload() -> Result<String> {
     for _ in 0..2 {
-        rustix::system::delete_module(c"u_dma_buf", 0o4000).context("unload")?;
+        rustix::system::delete_module(c"u_dma_buf", NONBLOCK).context("unload")?;
         if fs::exists(CLASS)? {
             bail!("{CLASS} is still there");
         }
         load()?;
     }
-    rustix::system::delete_module(c"u_dma_buf", 0o4000).context("unload")?;
+    rustix::system::delete_module(c"u_dma_buf", NONBLOCK).context("unload")?;
     Ok("three times".into())
 }
