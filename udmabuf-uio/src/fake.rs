@@ -283,7 +283,7 @@ fn a_pci_device_is_translated_if_its_group_is() {
     for (kind, expected) in
         [("DMA", true), ("DMA-FQ", true), ("blocked", true), ("identity", false)]
     {
-        fake.write(&format!("{group}/type"), &format!("{kind}\n"));
+        fake.write(&format!("{group}/type"), format!("{kind}\n"));
         assert_eq!(is_translated(), expected, "{kind}");
     }
     fake.write(&format!("{group}/type"), "unknown\n");

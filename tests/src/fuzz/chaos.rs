@@ -79,15 +79,22 @@ fn plain<T>(result: std::io::Result<T>) -> Result<Option<T>> {
     allowed(result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
-impl Chaos {
-    fn path(&mut self) -> String {
-        format!("/dev/{}", self.random.of(&SHARED).0)
-    }
+/// Of an open device: the kernel's name for its number.
+fn is_called(fd: &OwnedFd, name: &str) -> Result<bool> {
+    let number = rustix::fs::fstat(fd)?.st_rdev;
+    let [major, minor] = [rustix::fs::major(number), rustix::fs::minor(number)];
+    let device = fs::read_link(format!("/sys/dev/char/{major}:{minor}"));
+    Ok(device.is_ok_and(|device| device.file_name().is_some_and(|found| found == name)))
+}
 
+impl Chaos {
     fn open(&mut self) -> Result<Option<File>> {
-        let path = self.path();
+        let (name, _) = self.random.of(&SHARED);
+        let path = format!("/dev/{name}");
         match rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, rustix::fs::Mode::empty()) {
-            Ok(fd) => Ok(Some(fd.into())),
+            // Between the look at its node and the opening, its number may have become
+            // another buffer's.
+            Ok(fd) => Ok(is_called(&fd, name)?.then(|| fd.into())),
             // Its node went before the buffer did, or the other way round.
             Err(Errno::NOENT | Errno::NXIO | Errno::BUSY | Errno::NODEV) => Ok(None),
             Err(error) => Err(error).context("open"),

@@ -313,6 +313,10 @@ fn no_addresses() -> Result<String> {
     let mut files = 0;
     for device in fs::read_dir(CLASS)?.flatten() {
         for file in fs::read_dir(device.path())?.flatten() {
+            // A number of its users', whichever they like.
+            if file.file_name() == "sync_offset" {
+                continue;
+            }
             let Ok(text) = fs::read_to_string(file.path()) else { continue };
             ensure!(!address(&text), "{}: {text}", file.path().display());
             files += 1;
