@@ -15,6 +15,8 @@ use super::{Pair, random::Random};
 const TRANSFERS: usize = 200;
 /// Parts of a packet, at most.
 const PARTS: usize = 16;
+/// Of a stream; as many keep the places of its rings.
+const IN_FLIGHT: usize = PARTS / 2;
 const PART_LEN: usize = 1 << 12;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -68,13 +70,13 @@ pub(crate) fn streamed(pair: Pair, descriptors: &str) -> Result<String> {
     let (first, second) = memory.split_at(PARTS * 64)?;
     core.mm2s.use_descriptors(first)?;
     core.s2mm.use_descriptors(second)?;
-    let mut parts = stream_parts(&emulator, pair, 2 * PARTS)?;
+    let mut parts = stream_parts(&emulator, pair, 2 * IN_FLIGHT)?;
     // What keeps the rings' places.
-    let (sources, destinations) = parts.split_off(PARTS).into_iter().unzip();
+    let (sources, destinations) = parts.split_off(IN_FLIGHT).into_iter().unzip();
     let AxiDma { mm2s, s2mm } = core;
     let (sender, _) = mm2s.into_ring(Coalescing::EACH, sources)?;
     let (receiver, _) = s2mm.into_ring(Coalescing::EACH, destinations)?;
-    let mut lanes = [Ringing::new(sender, receiver, PARTS)];
+    let mut lanes = [Ringing::new(sender, receiver, IN_FLIGHT)];
 
     let seed = Random::new().1;
     let plan = Plan { until: Until::Parts(TRANSFERS as u64), seed, ..Plan::default() };
@@ -92,11 +94,11 @@ pub(crate) fn streamed(pair: Pair, descriptors: &str) -> Result<String> {
     let (core, controls) = AxiDma::emulated(&emulator, Build::LEAST, Mode::Direct)?;
     controls.hang(Side::S2mm);
     let mut lanes = [Returning::new(|from| core.mm2s.send(from), |to| core.s2mm.receive(to))];
-    let mut parts = stream_parts(&emulator, pair, PARTS)?;
+    let mut parts = stream_parts(&emulator, pair, IN_FLIGHT)?;
     let plan = Plan { patience: Duration::from_millis(50), ..plan };
     let stopped = run(&mut lanes, &mut parts, plan, |_| ());
     ensure!(matches!(stopped, Err(Error::Timeout { number: 0, .. })), "{stopped:?}");
-    ensure!(parts.len() == PARTS - 1, "{} parts are back", parts.len());
+    ensure!(parts.len() == IN_FLIGHT - 1, "{} parts are back", parts.len());
     drop((lanes, parts));
     for name in pair {
         Buffer::open(name)?;
