@@ -77,14 +77,21 @@ pub(crate) fn interrupts(
     Ok(())
 }
 
-/// What a transfer ends with, and how often it was asked.
-async fn ended<E: Engine, P: Parts>(transfer: Transfer<E, P>, asked: &mut u64) -> Result<P::Cpu> {
+/// What a transfer ends with, and how often it was asked: the first time by itself,
+/// then because something woke it.
+async fn ended<E: Engine, P: Parts>(
+    transfer: Transfer<E, P>,
+    asked: &mut Vec<u64>,
+) -> Result<P::Cpu> {
     let mut transfer = transfer.into_future();
+    let mut times = 0;
     let counted = poll_fn(|context| {
-        *asked += 1;
+        times += 1;
         Pin::new(&mut transfer).poll(context)
     });
-    match woken(counted).await? {
+    let ended = woken(counted).await?;
+    asked.push(times);
+    match ended {
         Ok(buffers) => Ok(buffers),
         Err(error) => bail!("{error}"),
     }
@@ -97,7 +104,7 @@ pub(crate) fn transfers([source, destination]: Pair) -> Result<String> {
     let mut source = Buffer::open(source)?.for_direction::<ToDevice>();
     let mut destination = Buffer::open(destination)?.for_direction::<FromDevice>();
     let (mut random, seed) = Random::new();
-    let mut asked = 0;
+    let mut asked = Vec::new();
     run(async {
         for _ in 0..ROUNDS {
             random.fill(source.as_mut_slice());
@@ -110,9 +117,14 @@ pub(crate) fn transfers([source, destination]: Pair) -> Result<String> {
         }
         Ok(())
     })?;
-    // One that ends a transfer is counted when the next is waited for.
+    // One that ends a transfer is counted when the next is waited for. On a busy machine
+    // some are done before anybody asks, and raise none.
     let (transfers, interrupts) = (2 * ROUNDS, edu.interrupts()?);
-    ensure!(interrupts + 1 >= transfers, "{interrupts} interrupts for {transfers} transfers");
+    let woken: u64 = asked.iter().map(|&times| u64::from(times > 1)).sum();
+    let asked: u64 = asked.iter().sum();
+    ensure!(interrupts + 1 >= woken, "{interrupts} interrupts woke {woken} transfers");
     ensure!(asked <= 3 * transfers, "asked {asked} times for {transfers} transfers");
-    Ok(format!("{transfers} transfers, {interrupts} interrupts, asked {asked} times"))
+    Ok(format!(
+        "{transfers} transfers, {woken} of them woken, {interrupts} interrupts, asked {asked} times"
+    ))
 }
