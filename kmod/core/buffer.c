@@ -318,8 +318,9 @@ int udb_buffer_create(struct device *own)
 	if (spec.parent) {
 		ret = udb_parent_link(own, spec.parent);
 		if (ret) {
-			dev_err(own, "bind: %s has no driver, which would set up its DMA\n",
-				dev_name(spec.parent));
+			dev_err(own, "bind: %s %s\n", dev_name(spec.parent), ret == -EINVAL ?
+				"has no driver, which would set up its DMA" :
+				"cannot be linked to");
 			goto out;
 		}
 	} else {

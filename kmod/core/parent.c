@@ -16,7 +16,7 @@
 /*
  * The device of that name, with a reference, or -EINVAL. No bus: platform.
  */
-struct device *udb_parent_find(const char *bus, const char *name)
+static struct device *udb_parent_find(const char *bus, const char *name)
 {
 	struct device *parent = NULL;
 
@@ -65,7 +65,7 @@ int udb_parent_link(struct device *own, struct device *parent)
 		return -EINVAL;
 	link = device_link_add(own, parent, DL_FLAG_AUTOREMOVE_CONSUMER);
 	if (!link)
-		return -EINVAL;
+		return -ENOMEM;
 	/*
 	 * As long as the link is in this state, a removal of the parent's driver
 	 * waits for our probe. It leaves it for good if that driver goes: so if it

@@ -256,7 +256,6 @@ int udb_class_init(void);
 void udb_class_exit(void);
 
 /* parent.c */
-struct device *udb_parent_find(const char *bus, const char *name);
 struct device *udb_parent_find_bound(const char *bind);
 int udb_parent_link(struct device *own, struct device *parent);
 

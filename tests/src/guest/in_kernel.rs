@@ -13,7 +13,7 @@ use udmabuf_sys::ioctl;
 use super::{
     Tests,
     manager::command,
-    map::Map,
+    map::{Map, load_pages},
     module::{CLASS, bind, busybox, open, unbind, wait_for_removal},
     peer::{bind_driven, peek, peer, peer_must, results, unbind_driven, unload_peer},
 };
@@ -49,6 +49,7 @@ fn not_zeroed() -> Result<String> {
 
 /// Made as the driver probes its device, and there until the driver has stopped it.
 fn of_a_driver() -> Result<String> {
+    load_pages()?;
     peer_must("own inkernel 65536")?;
     for (is_open, expected) in [(true, Errno::BUSY.raw_os_error()), (false, 0)] {
         unbind_driven()?;
