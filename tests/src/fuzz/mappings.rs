@@ -312,9 +312,11 @@ impl Fuzz {
     }
 
     /// Whatever the kernel says to it: the bytes stay.
-    pub(crate) fn advise(&mut self, piece: Id, [first, count]: [usize; 2], advice: i32) -> Outcome {
-        let one = &self.model.pieces[&piece];
-        let _ = raw::advise(one.address + first * PAGE, count * PAGE, advice);
+    pub(crate) fn advise(&mut self, piece: Id, pages: [usize; 2], advice: i32) -> Outcome {
+        // Of some advice the kernel makes a VMA of its own.
+        let part = self.part(piece, pages);
+        let one = &self.model.pieces[&part];
+        let _ = raw::advise(one.address, one.len, advice);
         done()
     }
 
