@@ -1,12 +1,6 @@
 # shellcheck shell=bash
 # Sourced: a board is a machine in QEMU that runs the guest program.
 
-# What the kernel says of a fault in itself or in a module.
-complaint='WARNING:|BUG:|Oops|Kernel panic|Internal error|Unable to handle kernel|general protection'
-complaint+='|Call [Tt]race:|UBSAN:|KASAN:|KFENCE:|refcount_t:|list_(add|del) corruption|DMA-API: (debugging out|[^ ]+ [^ ]+: )'
-complaint+='|possible (circular|recursive) lock|suspicious RCU|inconsistent lock state|kmemleak: ([0-9]+ new|.*disabled)|ODEBUG:'
-complaint+='|page allocation failure|blocked for more than|self-detected stall|detected stalls on'
-
 board_failed() { # BOARD MESSAGE
     failed=$((failed + 1))
     echo "$1: FAILED board: $2"
@@ -43,7 +37,7 @@ add_counts() {
 }
 
 board_test() { # BOARD DIRECTORY
-    local board=$1 directory=$2 results line
+    local board=$1 directory=$2 results line begun=$SECONDS prepared
     local tests=0 failures=0 finished=no status=none ended=0 wrong=() expected=''
     # What the kernel has to say on this board, if anything, when all tests are run.
     [ -n "${FUZZ-}" ] || expected=$(sed -n "s/^expected='\(.*\)'$/\1/p" "tests/boards/$board")
@@ -54,6 +48,7 @@ board_test() { # BOARD DIRECTORY
         return
     fi
 
+    prepared=$SECONDS
     : >"$directory/console" # for a QEMU that does not even start
     exec {results}< <(exec tests/guest-os/boot "$board" "$directory" 2>"$directory/messages")
     qemu=$!
@@ -86,9 +81,9 @@ board_test() { # BOARD DIRECTORY
     esac
     # Messages first: QEMU's own. `tr`: text that neither grep nor a terminal stumbles on.
     cat "$directory/messages" "$directory/console" | tr -d '\r\000\033' >"$directory/shown"
-    line=$(grep -Em 1 "$complaint" "$directory/shown" || true)
+    line=$(complaint "$directory/shown")
     [ -z "$line" ] || wrong+=("the kernel said: $line")
-    [ -z "$expected" ] || grep -Eq "$expected" "$directory/shown" ||
+    [ -z "$expected" ] || said_of_intrusion "$expected" "$directory/shown" ||
         wrong+=("the kernel did not say: $expected")
     grep -q 'Linux version' "$directory/shown" || wrong+=('the kernel said nothing on the console')
 
@@ -100,4 +95,5 @@ board_test() { # BOARD DIRECTORY
         echo "--- $board: end of console"
     fi
     [ ${#wrong[@]} = 0 ] || board_failed "$board" "$(printf '%s; ' "${wrong[@]}")console above"
+    echo "$board: $tests tests, $((SECONDS - prepared)) s, after $((prepared - begun)) s of preparation"
 }

@@ -47,7 +47,7 @@ fuzz_target() {
 # fuzz_targets SECONDS: each target for so long.
 fuzz_targets() {
     local target executions=''
-    [ "$(uname -m)" = x86_64 ] || { echo 'skipped fuzz targets: for x86_64 hosts' && return; }
+    [ "$(uname -m)" = x86_64 ] || { skip 'fuzz targets' 'for x86_64 hosts' && return; }
     step 'fuzz targets' build_fuzz_targets
     for target in fuzz/fuzz_targets/*.rs; do
         target=${target##*/}

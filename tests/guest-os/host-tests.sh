@@ -1,13 +1,19 @@
 # shellcheck shell=bash
 # Sourced: the tests that need no kernel of their own.
 
+# skip NAME REASON: what cannot be tested here, which the last line counts.
+skip() {
+    skipped=$((skipped + 1))
+    echo "skipped $1: $2"
+}
+
 # step NAME COMMAND...: one test; its output matters only if it fails.
 step() {
-    local output
+    local output begun=$SECONDS
     echo "$1 ..."
     if output=$("${@:2}" 2>&1); then
         passed=$((passed + 1))
-        echo "ok $1"
+        echo "ok $1: $((SECONDS - begun)) s"
     else
         printf '%s\n' "$output"
         failed=$((failed + 1))
@@ -17,7 +23,7 @@ step() {
 
 # cargo_tests NAME ARGUMENT...: counts cargo's tests one by one.
 cargo_tests() {
-    local output counts status=0 name=$1
+    local output counts status=0 name=$1 begun=$SECONDS
     echo "$name ..."
     output=$(cargo test --locked --no-fail-fast "${@:2}" 2>&1) || status=$?
     counts=$(sed -n 's/^test result: [a-zA-Z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1 \2/p' <<<"$output" |
@@ -25,7 +31,7 @@ cargo_tests() {
     [ $status = 0 ] || printf '%s\n' "$output"
     passed=$((passed + ${counts% *}))
     failed=$((failed + ${counts#* }))
-    echo "$name: ${counts% *} passed, ${counts#* } failed"
+    echo "$name: ${counts% *} passed, ${counts#* } failed, $((SECONDS - begun)) s"
     # It did not compile, or a test program died, or cargo counts otherwise now.
     if [ "${counts#* }" = 0 ] && { [ $status != 0 ] || [ "${counts% *}" = 0 ]; }; then
         failed=$((failed + 1))
@@ -40,6 +46,7 @@ host_tests() {
     # As somebody else's dependency, without what the tests add to their features.
     step features cargo check --quiet --locked --manifest-path udmabuf-uio/Cargo.toml --features tokio
     step fuzz cargo check --locked --manifest-path fuzz/Cargo.toml
+    step 'kernel log' tests/guest-os/check-log
     step loopback cargo run --quiet --locked --example loopback
     step 'loopback --break-sync' cargo run --quiet --locked --example loopback -- --break-sync
     step stream cargo run --quiet --locked --example stream -- adversary --engines=2 --delay=100 --count=200

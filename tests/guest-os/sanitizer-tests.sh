@@ -6,7 +6,7 @@
 # fuzz target, too; and machine code is looked at without sanitizers.
 sanitizer_tests() {
     if [ "$(uname -m)" != x86_64 ]; then
-        echo "skipped $1 sanitizer: for x86_64 hosts"
+        skip "$1 sanitizer" 'for x86_64 hosts'
         return
     fi
     CARGO_TARGET_DIR=$CACHE/sanitized-$1 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=$1 \
@@ -26,11 +26,11 @@ address_sanitizer_tests() {
 # The words of `Shared` memory may change at any time: a race with the engine is what
 # they are for. One device's registers are forgotten, and so its thread.
 thread_sanitizer_tests() {
-    local options=report_thread_leaks=0 toolchains=$CACHE/rustup
+    local options=report_thread_leaks=0 toolchains=$CACHE/rustup said=no\ rustup
     if ! command -v rustup >/dev/null ||
-        ! RUSTUP_HOME=$toolchains rustup toolchain install "$lints_version" --no-self-update \
-            --profile minimal --component rust-src >/dev/null 2>&1; then
-        echo "skipped thread sanitizer: the source of Rust $lints_version cannot be had"
+        ! said=$(RUSTUP_HOME=$toolchains rustup toolchain install "$lints_version" --no-self-update \
+            --profile minimal --component rust-src 2>&1); then
+        skip 'thread sanitizer' "the source of Rust $lints_version cannot be had: ${said##*$'\n'}"
         return
     fi
     echo 'race:udmabuf::owner::Shared' >"$CACHE/thread-sanitizer"

@@ -4,7 +4,7 @@ use std::{ffi::CStr, mem::MaybeUninit};
 
 use rustix::{
     fs::{CWD, Mode, OFlags, RawDir, openat},
-    io::{Errno, Result, read},
+    io::{Errno, Result, read, retry_on_intr},
 };
 
 /// Where the buffers are listed: this module and the existing driver from 2.0
@@ -70,7 +70,15 @@ pub fn attribute<T>(name: &str, attribute: &str, parse: impl Fn(&[u8]) -> Option
             Err(error) => return Err(error),
         };
         let mut text = [0; ATTRIBUTE_MAX];
-        let len = read(file, &mut text)?;
+        let mut len = 0;
+        // A read may give less than the line.
+        while let Some(rest @ [_, ..]) = text.get_mut(len..) {
+            let more = retry_on_intr(|| read(&file, &mut *rest))?;
+            len += more;
+            if more == 0 || text.get(..len).is_some_and(|text| text.ends_with(b"\n")) {
+                break;
+            }
+        }
         return text.get(..len).and_then(parse).ok_or(Errno::INVAL);
     }
     Err(Errno::NOENT)

@@ -1,5 +1,6 @@
 //! Which buffers the kernel module has made.
 
+use rustix::io::Errno;
 use udmabuf_sys::sysfs;
 
 use crate::Error;
@@ -36,20 +37,35 @@ pub struct Device {
 /// [`Error::Os`] where sysfs cannot be read.
 pub fn devices() -> Result<Option<Vec<Device>>, Error> {
     let mut devices = Vec::new();
-    let loaded = sysfs::for_each_device(|name| {
-        // One that is removed meanwhile is not there.
-        if let Ok(size) = sysfs::attribute(name, "size", sysfs::number) {
-            let number = |attribute| sysfs::attribute(name, attribute, sysfs::number).ok();
-            devices.push(Device {
-                name: name.into(),
-                size,
-                dma_addr: number("phys_addr"),
-                is_coherent: number("dma_coherent").map(|value| value != 0),
-                is_device_owned: number("sync_owner").map(|value| value != 0),
-            });
+    let mut failed = None;
+    let loaded = sysfs::for_each_device(|name| match device(name) {
+        Ok(device) => devices.extend(device),
+        Err(error) => {
+            failed.get_or_insert(error);
         }
     })
     .map_err(|errno| Error::os("u-dma-buf", "listing", errno))?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     devices.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(loaded.then_some(devices))
+}
+
+/// `None` where it was removed meanwhile.
+fn device(name: &str) -> Result<Option<Device>, Error> {
+    let number = |attribute: &str| match sysfs::attribute(name, attribute, sysfs::number) {
+        Ok(number) => Ok(Some(number)),
+        // Of a driver without it, or with other words; or of a device that is gone.
+        Err(Errno::NOENT | Errno::INVAL | Errno::NODEV | Errno::NXIO) => Ok(None),
+        Err(errno) => Err(Error::os(name, format!("reading {attribute} in sysfs"), errno)),
+    };
+    let Some(size) = number("size")? else { return Ok(None) };
+    Ok(Some(Device {
+        name: name.into(),
+        size,
+        dma_addr: number("phys_addr")?,
+        is_coherent: number("dma_coherent")?.map(|value| value != 0),
+        is_device_owned: number("sync_owner")?.map(|value| value != 0),
+    }))
 }

@@ -60,6 +60,11 @@ pub(crate) fn stream(what: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How long both answers are waited for. One death in eight comes while the driver
+/// starts, and most of the others find a buffer at the device: that none of so many
+/// does either is no chance.
+const MOST: u32 = 1000;
+
 /// At least so many, and until both answers were right once.
 fn many(kind: Kind, names: &[&str], least: u32) -> Result<String> {
     let (mut random, seed) = Random::new();
@@ -67,7 +72,7 @@ fn many(kind: Kind, names: &[&str], least: u32) -> Result<String> {
     let references = fs::read_to_string(REFCNT)?;
     let [mut free, mut owned, mut either] = [0; 3];
     let mut number = 0;
-    while number < least || (free == 0 || owned == 0) && number < 20 * least {
+    while number < least || (free == 0 || owned == 0) && number < least.max(MOST) {
         let context = || format!("kill {number} of seed {seed}");
         record.clear();
         kill(kind, names, &mut random).with_context(context)?;

@@ -291,6 +291,8 @@ pub(crate) fn isolated([name, _]: Pair) -> Result<String> {
         .write(true)
         .open(format!("/sys/bus/pci/devices/{}/resource0", edu()?))?;
     let registers = Map::new(&registers, 4096, MapFlags::empty())?;
+    // `tests/guest-os/kernel-log.sh` looks for these.
+    fs::write("/dev/kmsg", "guest: intrusion begins\n")?;
     // Source and destination, count, and: start, from the device.
     for (register, value) in
         [(0x80, 0x40000), (0x88, u32::try_from(outside)?), (0x90, 64), (0x98, 0b11)]
@@ -298,6 +300,7 @@ pub(crate) fn isolated([name, _]: Pair) -> Result<String> {
         registers.set_word(register, value);
     }
     thread::sleep(Duration::from_millis(300));
+    fs::write("/dev/kmsg", "guest: intrusion ends\n")?;
     drop(engine);
     let mut after = [0; 64];
     other.read_exact_at(&mut after, 0)?;

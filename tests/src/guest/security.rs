@@ -1,6 +1,7 @@
 //! What the device file of a buffer gives, and what it does not: the statements
 //! of HARDENING.md, "Who may do what".
 
+mod charged;
 mod nobody;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+pub(crate) use charged::report as report_charges;
 pub(crate) use nobody::report;
 use rustix::{io::Errno, mm::MapFlags};
 use udmabuf::Buffer;
@@ -28,11 +30,15 @@ use super::{
 
 const PAGE: usize = 4096;
 
-pub(crate) fn tests(run: &mut Tests, [name, other]: Pair) {
+pub(crate) fn tests(run: &mut Tests, board: &str, [name, other]: Pair) {
     run.test("security: files belong to root", || belongs_to_root(name));
     run.test("security: a mapping is the buffer", || is_the_buffer(name));
     run.test("security: nobody with a device file", || nobody::tries([name, other]));
     run.test("security: claims are bounded", bounded_claims);
+    // Tens of thousands of files and mappings: once is enough.
+    if board == "arm64" {
+        run.test("security: memory is charged", charged::all);
+    }
     run.test("security: no kernel addresses", no_addresses);
 }
 

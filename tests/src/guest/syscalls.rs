@@ -4,59 +4,129 @@
 
 mod fail;
 
-use std::{collections::BTreeMap, error::Error as StdError, fs, time::Duration};
+use std::{collections::BTreeMap, error::Error as StdError, fs, os::fd::AsFd, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::io::Errno;
+use fail::How;
+use rustix::{fs::OFlags, io::Errno};
 use udmabuf::{
-    Buffer, CpuParts, CreateOptions, FromDevice, OpenOptions, Parts, ToDevice, WaitError,
+    Buffer, CpuParts, CreateOptions, DeviceOwned, FromDevice, OpenOptions, Parts, ToDevice,
+    WaitError,
 };
 use udmabuf_examples::{edu::Edu, zdma::Zdma};
+use udmabuf_sys::{abi::Direction, ioctl};
 
-use super::{Pair, Tests, random::Random};
+use super::{Pair, Tests, manager::Created, module::open, parent, random::Random};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// What failed, with the error as its source.
 type Failure = Box<dyn StdError + Send + Sync>;
 type Operation<'a> = (&'static str, &'a (dyn Fn() -> Result<(), Failure> + Sync));
 
+/// The module's own errors have a meaning of their own; EIO has none. A signal may come
+/// at any time, and a file give less than it was asked for.
+const EACH_WAY: [How; 3] = [How::Fails(Errno::IO), How::Fails(Errno::INTR), How::Short];
+
 pub(crate) fn tests(run: &mut Tests, board: &str, [name, other]: Pair) {
     // Each takes a second where everything is watched: some of them there.
     let step = if board == "arm64-debug" { 16 } else { 1 };
-    run.test("system calls of a buffer fail", || {
-        each(
-            step,
-            &[
-                ("open", &|| Buffer::open(name).map(drop).map_err(Into::into)),
-                ("open unclaimed", &|| {
-                    // SAFETY: nobody else uses it.
-                    unsafe { OpenOptions::new().open_unclaimed(name) }.map(drop).map_err(Into::into)
-                }),
-                ("list", &|| udmabuf::devices().map(drop).map_err(Into::into)),
-                ("create", &|| created("made")),
-                ("export", &|| exported(name)),
-            ],
-        )
+    run.test("system calls of a buffer fail", || buffers(step, name));
+    run.test("system calls of a dma-buf fail", || dma_bufs(step));
+    run.test("system calls of a recovery fail", || recoveries(step, name));
+    run.test("system calls of a handover fail", || {
+        let [io, interrupted] = [Errno::IO, Errno::INTR].map(|errno| handovers(name, errno));
+        Ok(format!("{}, {}", io?, interrupted?))
     });
-    run.test("system calls of a handover fail", || handovers(name));
-    // On that board edu reaches only what is made for it.
+    let edus =
+        |name: &str| each(step, &[("engine", &|| edu().map(drop)), ("transfer", &|| upload(name))]);
     match board {
-        "arm64-smmu" => {}
-        "versal" => {
-            run.test("system calls of an engine fail", || {
-                each(
-                    step,
-                    &[
-                        ("engine", &|| Zdma::open("dma").map(drop).map_err(Into::into)),
-                        ("transfer", &|| zdma([name, other])),
-                    ],
-                )
-            });
-        }
-        _ => run.test("system calls of an engine fail", || {
-            each(step, &[("engine", &|| edu().map(drop)), ("transfer", &|| upload(name))])
+        "versal" => run.test("system calls of an engine fail", || {
+            each(
+                step,
+                &[
+                    ("engine", &|| Zdma::open("dma").map(drop).map_err(Into::into)),
+                    ("transfer", &|| zdma([name, other])),
+                ],
+            )
         }),
+        // Here edu reaches only what is made for it.
+        "arm64-smmu" => run.test("system calls of an engine fail", || {
+            parent::with_edus_own(|[name, _]| edus(name))
+        }),
+        _ => run.test("system calls of an engine fail", || edus(name)),
     }
+}
+
+fn buffers(step: usize, name: &str) -> Result<String> {
+    let opened = || Buffer::open(name).map(drop).map_err(Into::into);
+    let unclaimed = || {
+        // SAFETY: nobody else uses it.
+        unsafe { OpenOptions::new().open_unclaimed(name) }.map(drop).map_err(Into::into)
+    };
+    let exported = || exported(name);
+    let names = || -> Result<Vec<String>, udmabuf::Error> {
+        Ok(udmabuf::devices()?.into_iter().flatten().map(|device| device.name).collect())
+    };
+    let all = names()?;
+    // What could not be read is an error, not a shorter list.
+    let listed = || match names()? == all {
+        true => Ok(()),
+        false => Err("some buffers are not in the list".into()),
+    };
+    let mut operations: Vec<Operation<'_>> = vec![
+        ("open", &opened),
+        ("open unclaimed", &unclaimed),
+        ("create", &|| created("made")),
+        ("export", &exported),
+    ];
+    let uncached = || OpenOptions::new().uncached().open(name).map(drop).map_err(Into::into);
+    let combined = || OpenOptions::new().write_combined().open(name).map(drop).map_err(Into::into);
+    let modes: [Operation<'_>; 2] = [("uncached", &uncached), ("write-combined", &combined)];
+    // Not on x86.
+    operations.extend(modes.into_iter().filter(|(_, open)| open().is_ok()));
+    let said = each(step, &operations)?;
+    // Hundreds of calls, which take as long as all others.
+    let list: [Operation<'_>; 1] = [("list", &listed)];
+    Ok(format!("{said}; list, {}", each(8 * step, &list)?))
+}
+
+/// What another program has exported.
+fn dma_bufs(step: usize) -> Result<String> {
+    let made = Created::new("shared", 8192, "")?;
+    let file = open(made.name)?;
+    let (shared, at) = ioctl::export(file.as_fd(), OFlags::RDWR | OFlags::CLOEXEC, 0, 8192)?;
+    let copy = || shared.try_clone().map_err(|error| format!("copy of the dma-buf: {error}"));
+    each(
+        step,
+        &[
+            ("import", &|| {
+                // SAFETY: nobody else accesses it.
+                unsafe { Buffer::import(copy()?) }.map(drop).map_err(Into::into)
+            }),
+            ("import for an engine", &|| {
+                // SAFETY: as above, and it is there.
+                let buffer = unsafe { Buffer::import_at(copy()?, at) }?;
+                back(buffer.into_device().map_err(|refused| refused.error)?)
+            }),
+        ],
+    )
+}
+
+/// Of a buffer that a program has left to its device.
+fn recoveries(step: usize, name: &str) -> Result<String> {
+    let file = open(name)?;
+    let size = ioctl::size(file.as_fd())?;
+    ioctl::sync_for_device(file.as_fd(), Direction::Bidirectional, 0, size)?;
+    drop(file);
+    let refused = Buffer::open(name);
+    ensure!(matches!(refused, Err(udmabuf::Error::StillDeviceOwned { .. })), "{refused:?}");
+    each(
+        step,
+        &[("recover", &|| {
+            // SAFETY: there is no device.
+            unsafe { Buffer::recover(name) }.map(drop).map_err(Into::into)
+        })],
+    )
 }
 
 /// What a process has that could be left behind: descriptors, device mappings,
@@ -96,9 +166,9 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 }
 
 /// The error is about a device or a path, and ends with what the kernel said; but what
-/// sysfs does not tell of is not there.
-fn says_what(said: &str, errno: Errno) -> Result<()> {
-    let no_device = said.starts_with("no device ") && said.contains(" in /sys/");
+/// UIO's and PCI's directories do not tell of is not there.
+fn says_what(said: &str, how: How) -> Result<()> {
+    let no_device = said.starts_with("no device `") && said.contains(" in /sys/");
     if no_device || said.contains(" has no register block ") {
         return Ok(());
     }
@@ -116,16 +186,35 @@ fn says_what(said: &str, errno: Errno) -> Result<()> {
         "/sys/",
     ];
     ensure!(on.iter().any(|name| said.contains(name)), "no device in {said:?}");
-    let code = format!("os error {}", errno.raw_os_error());
-    ensure!(said.contains(&code), "not what the kernel said: {said:?}");
-    ensure!(said.contains(": "), "the kernel's error alone: {said:?}");
+    // What a wait says of EINTR, for the program's own signals.
+    if said.contains("a signal was caught while waiting for ") {
+        ensure!(matches!(how, How::Fails(Errno::INTR)), "there was no signal: {said:?}");
+        return Ok(());
+    }
+    if let How::Fails(errno) = how {
+        let code = format!("os error {}", errno.raw_os_error());
+        ensure!(said.contains(&code), "not what the kernel said: {said:?}");
+        ensure!(said.contains(": "), "the kernel's error alone: {said:?}");
+    }
     Ok(())
 }
 
-/// One in so many, and the first of them by chance.
+/// Each call in each way.
 fn each(step: usize, operations: &[Operation<'_>]) -> Result<String> {
-    // The module's own errors have a meaning of their own; these have none.
-    const ERRNO: Errno = Errno::IO;
+    let mut said = Vec::new();
+    let mut wrong = Vec::new();
+    for how in EACH_WAY {
+        match each_call(step, how, operations) {
+            Ok(counts) => said.push(format!("{how}: {counts}")),
+            Err(error) => wrong.push(format!("{how}: {error:#}")),
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(said.join("; "))
+}
+
+/// One in so many, and the first of them by chance.
+fn each_call(step: usize, how: How, operations: &[Operation<'_>]) -> Result<String> {
     let (mut injected, mut tolerated) = (0, BTreeMap::new());
     let mut complaints = Vec::new();
     let (mut random, seed) = Random::new();
@@ -134,14 +223,14 @@ fn each(step: usize, operations: &[Operation<'_>]) -> Result<String> {
         let first = 1 + u32::try_from(random.index(step))?;
         for nth in (first..).step_by(step) {
             let outcome =
-                fail::run(nth, ERRNO, operation).with_context(|| format!("{title}, call {nth}"))?;
+                fail::run(nth, how, operation).with_context(|| format!("{title}, call {nth}"))?;
             let context = || format!("{title}, call {nth} ({})", outcome.failed.unwrap_or("none"));
             match (&outcome.result, outcome.failed) {
                 (Ok(()), None) => break,
                 (Err(error), None) => bail!("{}: {}", context(), chain(&**error)),
                 (Ok(()), Some(call)) => *tolerated.entry(call).or_insert(0) += 1,
                 (Err(error), Some(_)) => {
-                    if let Err(wrong) = says_what(&chain(&**error), ERRNO) {
+                    if let Err(wrong) = says_what(&chain(&**error), how) {
                         complaints.push(format!("{}: {wrong}", context()));
                     }
                 }
@@ -156,8 +245,8 @@ fn each(step: usize, operations: &[Operation<'_>]) -> Result<String> {
         }
     }
     ensure!(complaints.is_empty(), "{}", complaints.join("; "));
-    ensure!(injected > 0, "no system call was made");
-    Ok(format!("{injected} in turn, of which nobody had to be told: {tolerated:?}; seed {seed}"))
+    ensure!(injected > 0 || step > 1 || matches!(how, How::Short), "no system call was made");
+    Ok(format!("{injected} in turn, of which nobody had to be told: {tolerated:?}, seed {seed}"))
 }
 
 fn created(name: &str) -> Result<(), Failure> {
@@ -183,8 +272,7 @@ fn exported(name: &str) -> Result<(), Failure> {
         Ok(exported) => (unsafe { exported.into_buffer() }, None),
         Err(refused) => (refused.value, Some(refused.error)),
     };
-    // A buffer that is dropped while the device owns it keeps its memory for the
-    // life of the process. One call fails, so a second attempt does not.
+    // One call fails, so a second attempt does not.
     // SAFETY: there is no device.
     let (again, lost) = match unsafe { lent.into_cpu() } {
         Ok(_) => return error.map_or(Ok(()), |error| Err(error.into())),
@@ -195,9 +283,19 @@ fn exported(name: &str) -> Result<(), Failure> {
     Err(error.unwrap_or(lost).into())
 }
 
+/// A buffer that is dropped while the device owns it keeps its memory for the life of
+/// the process. One call fails, so a second attempt does not.
+fn back(lent: Buffer<DeviceOwned>) -> Result<(), Failure> {
+    // SAFETY: there is no device.
+    let Err(refused) = (unsafe { lent.into_cpu() }) else { return Ok(()) };
+    // SAFETY: as above.
+    drop(unsafe { refused.value.into_cpu() }.map_err(|refused| refused.error)?);
+    Err(refused.error.into())
+}
+
 /// What was to be handed over, and failed, is the CPU's, with its bytes.
-fn handovers(name: &str) -> Result<String> {
-    const ERRNO: Errno = Errno::IO;
+fn handovers(name: &str, errno: Errno) -> Result<String> {
+    let how = How::Fails(errno);
     let buffer = OpenOptions::new().with_kernel_cache_maintenance().open(name)?;
     let len = buffer.len() / 4;
     let mut parts = buffer.into_chunks(len)?;
@@ -208,7 +306,7 @@ fn handovers(name: &str) -> Result<String> {
     let mut nth = 1;
     loop {
         // Out and back, all at once; where each takes no system call, none fails.
-        let outcome = fail::run(nth, ERRNO, move || match parts.into_device() {
+        let outcome = fail::run(nth, how, move || match parts.into_device() {
             Err(refused) => (refused.value, Some(chain(&refused.error))),
             // SAFETY: there is no device.
             Ok(lent) => match unsafe { lent.into_cpu() } {
@@ -231,7 +329,7 @@ fn handovers(name: &str) -> Result<String> {
             break;
         };
         let said = error.with_context(|| format!("call {nth} ({call}) failed without an error"))?;
-        says_what(&said, ERRNO)?;
+        says_what(&said, how)?;
         injected += 1;
         nth += 1;
     }

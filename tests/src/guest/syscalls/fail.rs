@@ -1,9 +1,11 @@
-//! Makes one system call of a thread fail: the kernel asks this process about each
-//! (`seccomp_unotify(2)`), and is told to go on, or which error to give.
+//! Makes one system call of a thread fail, or do less than it was asked: the kernel
+//! asks this process about each (`seccomp_unotify(2)`), and is told to go on, or what
+//! to answer.
 #![allow(unsafe_code, reason = "system calls that no crate has: seccomp and its ioctls")]
 
 use std::{
     ffi::{c_long, c_void},
+    fmt,
     os::fd::{FromRawFd, OwnedFd},
     sync::mpsc,
     thread,
@@ -27,8 +29,8 @@ struct Numbers {
     seccomp: c_long,
     /// Only with a file: what allocates memory must not fail, as Rust aborts then.
     mmap: u32,
-    /// openat, ioctl, read, write, pread64, pwrite64, flock, poll, ppoll,
-    /// getdents64, readlinkat, fadvise64 and their other forms, by name.
+    /// Those that open, ask about, copy, lock and wait, in their older forms, too, by
+    /// name. Not those that give something back: nobody could try again.
     others: &'static [(u32, &'static str)],
 }
 
@@ -48,6 +50,15 @@ const NUMBERS: Numbers = Numbers {
         (61, "getdents64"),
         (78, "readlinkat"),
         (223, "fadvise64"),
+        (62, "lseek"),
+        (25, "fcntl"),
+        (79, "newfstatat"),
+        (80, "fstat"),
+        (291, "statx"),
+        (19, "eventfd2"),
+        (20, "epoll_create1"),
+        (21, "epoll_ctl"),
+        (22, "epoll_pwait"),
     ],
 };
 #[cfg(target_arch = "x86_64")]
@@ -67,6 +78,16 @@ const NUMBERS: Numbers = Numbers {
         (217, "getdents64"),
         (89, "readlink"),
         (221, "fadvise64"),
+        (8, "lseek"),
+        (72, "fcntl"),
+        (262, "newfstatat"),
+        (5, "fstat"),
+        (332, "statx"),
+        (290, "eventfd2"),
+        (291, "epoll_create1"),
+        (233, "epoll_ctl"),
+        (232, "epoll_wait"),
+        (281, "epoll_pwait"),
     ],
 };
 #[cfg(target_arch = "arm")]
@@ -87,6 +108,17 @@ const NUMBERS: Numbers = Numbers {
         (217, "getdents64"),
         (85, "readlink"),
         (270, "arm_fadvise64_64"),
+        (19, "lseek"),
+        (140, "_llseek"),
+        (221, "fcntl64"),
+        (327, "fstatat64"),
+        (197, "fstat64"),
+        (397, "statx"),
+        (356, "eventfd2"),
+        (357, "epoll_create1"),
+        (251, "epoll_ctl"),
+        (252, "epoll_wait"),
+        (346, "epoll_pwait"),
     ],
 };
 /// Another word size of a board's architecture, whose programs do not come here.
@@ -119,6 +151,15 @@ const FLAG_CONTINUE: u32 = 1;
 const RECEIVE: Opcode = opcode::read_write::<Notice>(b'!', 0);
 const SEND: Opcode = opcode::read_write::<Answer>(b'!', 1);
 
+/// What happens to a call.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    Fails(Errno),
+    /// Of the bytes that were asked for, one is read or written. Who wants a device to
+    /// be told whole words is refused then, which is no answer of this kind.
+    Short,
+}
+
 /// What happened to the thread.
 pub(super) struct Outcome<T> {
     pub(super) result: T,
@@ -128,10 +169,11 @@ pub(super) struct Outcome<T> {
     pub(super) failed: Option<&'static str>,
 }
 
-/// Runs `what` on a thread whose system call number `nth` fails with `errno`.
+/// Runs `what` on a thread to whose system call number `nth`, of those to which it
+/// can, this happens.
 pub(super) fn run<T: Send>(
     nth: u32,
-    errno: Errno,
+    how: How,
     what: impl FnOnce() -> T + Send,
 ) -> Result<Outcome<T>> {
     thread::scope(|scope| {
@@ -143,7 +185,7 @@ pub(super) fn run<T: Send>(
             installed.then(what)
         });
         let listener = receiver.recv().context("no listener")??;
-        let (calls, failed) = supervise(&listener, nth, errno)?;
+        let (calls, failed) = supervise(&listener, nth, how)?;
         drop(listener);
         let result =
             worker.join().map_err(|_| anyhow!("panicked; its message is on the console"))?;
@@ -209,8 +251,43 @@ unsafe impl<T> Ioctl for Exchange<T> {
     }
 }
 
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fails(errno) => write!(f, "error {}", errno.raw_os_error()),
+            Self::Short => f.write_str("one byte"),
+        }
+    }
+}
+
+impl How {
+    fn is_about(self, name: &str, notice: &Notice) -> bool {
+        let is_of_bytes = matches!(name, "read" | "write" | "pread64" | "pwrite64");
+        matches!(self, Self::Fails(_)) || is_of_bytes && notice.arguments[2] > 1
+    }
+}
+
+/// One byte, read or written by the thread that answers; `None` where that is an error.
+fn one_byte(notice: &Notice) -> Option<i64> {
+    let argument = |at: usize| notice.arguments[at] as c_long;
+    // SAFETY: less than what a thread of this process, which waits for the answer, has
+    // asked for with these arguments.
+    let done = unsafe {
+        syscall(
+            notice.number.into(),
+            argument(0),
+            argument(1),
+            1 as c_long,
+            argument(3),
+            argument(4),
+            argument(5),
+        )
+    };
+    (done == 1).then_some(1)
+}
+
 /// Answers until the thread has ended.
-fn supervise(listener: &OwnedFd, nth: u32, errno: Errno) -> Result<(u32, Option<&'static str>)> {
+fn supervise(listener: &OwnedFd, nth: u32, how: How) -> Result<(u32, Option<&'static str>)> {
     let (mut calls, mut failed) = (0, None);
     loop {
         let mut ready = [PollFd::new(listener, PollFlags::IN)];
@@ -220,13 +297,23 @@ fn supervise(listener: &OwnedFd, nth: u32, errno: Errno) -> Result<(u32, Option<
         }
         // SAFETY: see `Exchange`.
         let notice = unsafe { ioctl(listener, Exchange(RECEIVE, Notice::default())) }?;
-        calls += 1;
         let mut answer = Answer { id: notice.id, value: 0, error: 0, flags: FLAG_CONTINUE };
-        if calls == nth {
-            let number = u32::try_from(notice.number)?;
-            let known = NUMBERS.others.iter().find(|&&(other, _)| other == number);
-            failed = Some(known.map_or("mmap", |&(_, name)| name));
-            (answer.error, answer.flags) = (-errno.raw_os_error(), 0);
+        let number = u32::try_from(notice.number)?;
+        let known = NUMBERS.others.iter().find(|&&(other, _)| other == number);
+        let name = known.map_or("mmap", |&(_, name)| name);
+        if failed.is_none() && how.is_about(name, &notice) {
+            let answered = calls + 1 == nth;
+            let given = match how {
+                _ if !answered => None,
+                How::Fails(errno) => Some((0, -errno.raw_os_error())),
+                How::Short => one_byte(&notice).map(|done| (done, 0)),
+            };
+            if let Some((value, error)) = given {
+                (answer.value, answer.error, answer.flags) = (value, error, 0);
+                failed = Some(name);
+            }
+            // One that takes all or nothing: the next, then.
+            calls += u32::from(!answered || failed.is_some());
         }
         // SAFETY: as above.
         unsafe { ioctl(listener, Exchange(SEND, answer)) }?;
