@@ -12,7 +12,7 @@ sanitizer_tests() {
     CARGO_TARGET_DIR=$CACHE/sanitized-$1 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=$1 \
         cargo_tests "$1 sanitizer" "${@:2}" --target x86_64-unknown-linux-gnu --lib --tests \
         -p udmabuf-sys -p udmabuf -p udmabuf-uio -p udmabuf-examples -- \
-        --skip random_programs --skip on_x86_64 --skip on_arm64
+        --skip random_programs --skip on_x86_64 --skip on_arm
 }
 
 # What a device owned is leaked on purpose.
