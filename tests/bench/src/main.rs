@@ -1,5 +1,5 @@
 //! What the operations of the crates cost, beside C on the kernel's interfaces
-//! (`raw.c`, which prints the same lines).
+//! (`raw`, which prints the same lines).
 //!
 //! Usage:
 //! - `udmabuf-bench measure BUFFER...` on the machine with the buffers;
