@@ -229,9 +229,10 @@ static void udb_vma_close(struct vm_area_struct *vma)
 
 	if (!refcount_dec_and_test(&use->vmas))
 		return;
-	udb_use_end(use);
+	/* Before another file can claim it, whose mapping has to know. */
 	if (use->cached)
 		udb_cache_used(use->user->buf);
+	udb_use_end(use);
 	kfree(use);
 }
 

@@ -10,8 +10,8 @@
  * enter again, below mmap_lock) and is short: removal waits for it. Syncs do the
  * same with rcu_read_lock() and a look at udb_buffer.gone.
  *
- * Lock order: udb_buffer.opening, mmap_lock or a dma-buf's locks, udb_buffer.life,
- * udb_buffer.lock.
+ * Lock order: made.c's mutex, udb_buffer.opening, mmap_lock or a dma-buf's locks,
+ * udb_buffer.life, made.c's spinlock, udb_buffer.lock.
  */
 #ifndef UDB_H
 #define UDB_H

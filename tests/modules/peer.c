@@ -3,9 +3,8 @@
  * The guest tests' other side of u-dma-buf: an importer of its dma-bufs, with a
  * device of its own (udb-peer); a user of its functions, and a driver that has a
  * buffer for its device (udb-driven); and a device that waits for another
- * (udb-waiting). A line of text
- * written to the parameter `run` is done in the writer's context; reading it
- * gives the last results.
+ * (udb-waiting). A line of text written to the parameter `run` is done in the
+ * writer's context; reading it gives the last results.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>

@@ -41,8 +41,8 @@
 //! # One driver for one device
 //! An open device is locked (`flock` on its files, of PCI devices too; of `vfio-pci`
 //! by the kernel, with all of its IOMMU group), until its registers, its interrupt and
-//! its bus-master guard are dropped. Another program that uses this crate is told [`Error::Busy`]; one that does not is
-//! not kept out.
+//! its bus-master guard are dropped. Another program that uses this crate is told
+//! [`Error::Busy`]; one that does not is not kept out.
 //!
 //! # A device that goes away
 //! A wait, [`Interrupt::check`], or whatever else asks the kernel, then fails with

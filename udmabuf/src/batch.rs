@@ -268,7 +268,8 @@ impl<'a> Batch<'a> {
     }
 
     fn flush(&mut self) {
-        let Some((memory, file)) = self.buffer else { return };
+        // Taken: after a failure nothing waits, and the end flushes once more.
+        let Some((memory, file)) = self.buffer.take() else { return };
         let ranges = self.ranges.get(..self.waiting).unwrap_or_default();
         if self.way == Way::ToCpu {
             barrier::after_device();

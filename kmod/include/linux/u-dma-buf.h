@@ -42,7 +42,8 @@ struct device *u_dma_buf_device_create(const char *name, int id, size_t size, u6
  * u_dma_buf_device_remove() - remove what u_dma_buf_device_create() made
  * @dev: the buffer's device
  *
- * The caller vouches that no device writes there any more.
+ * The caller vouches that no device writes there any more. Not for an action of the
+ * parent's devm_*(): once these run, the buffer goes by itself.
  *
  * Return: 0, -EINVAL if it is none of those, or -EBUSY while a program has it
  * open, mapped or exported
