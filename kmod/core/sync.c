@@ -125,9 +125,10 @@ static __always_inline int udb_sync_piece(struct udb_buffer *buf, struct udb_fil
 	if (ret)
 		return ret;
 	if (!buf->memory.synced) {
-		/* Write-combined stores may be in the buffer of an outer cache. */
-		if (IS_ENABLED(CONFIG_ARM) && for_device)
+		if (IS_ENABLED(CONFIG_ARM) && for_device) {
+			/* Write-combined stores may be in the buffer of an outer cache. */
 			wmb();
+		}
 		return 0;
 	}
 	while (unlikely(size > now->budget)) {
