@@ -322,15 +322,18 @@ impl<I: Io> Dma<I> {
 
     fn factorial(&mut self, n: u32, deadline: Instant) -> Result<Option<u32>, Error> {
         self.interrupt.check()?;
+        self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_FACTORIAL);
         self.regs.write(Regs::STATUS, STATUS_INTERRUPT);
         self.regs.write(Regs::FACTORIAL, n);
-        while self.regs.read(Regs::STATUS) & STATUS_COMPUTING != 0 {
+        // Not for the end of computing, after which the interrupt still comes: nobody
+        // would take it, and it would end the wait for a transfer.
+        while self.regs.read(Regs::INTERRUPT_STATUS) & INTERRUPT_FACTORIAL == 0 {
             if Instant::now() >= deadline {
                 return Ok(None);
             }
             self.park(deadline)?;
-            self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_FACTORIAL);
         }
+        self.regs.write(Regs::INTERRUPT_ACKNOWLEDGE, INTERRUPT_FACTORIAL);
         Ok(Some(self.regs.read(Regs::FACTORIAL)))
     }
 }

@@ -1,7 +1,7 @@
 //! Which UIO devices there are, and what they have.
 
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -151,49 +151,75 @@ pub(crate) fn list(roots: &Roots) -> Result<Vec<UioDevice>, Error> {
     let class = roots.sys.join("class/uio");
     let names = sysfs::names(&class).map_err(Error::os("UIO devices", "listing"))?;
     // One that is removed meanwhile is not there.
-    Ok(names.iter().filter_map(|name| describe(roots, class.join(name))).collect())
+    let described = names.iter().map(|name| describe(roots, class.join(name)));
+    described.filter_map(Result::transpose).collect()
 }
 
 /// The device of sysfs directory `dir`, if it is one.
-pub(crate) fn describe(roots: &Roots, dir: PathBuf) -> Option<UioDevice> {
-    let name = sysfs::line(&dir.join("name")).ok()?;
-    let number = |dir: &Path, attribute| sysfs::number(&dir.join(attribute)).ok();
-    let numbered = |kind, prefix| sysfs::numbered(&dir.join(kind), prefix).ok();
-    let maps = numbered("maps", "map")?.into_iter().filter_map(|(map, dir)| {
-        Some(Map {
-            number: map,
-            name: sysfs::line(&dir.join("name")).unwrap_or_default(),
-            address: number(&dir, "addr")?,
-            offset: number(&dir, "offset")?,
-            size: number(&dir, "size")?,
-        })
-    });
-    let ports = numbered("portio", "port")?.into_iter().filter_map(|(_, dir)| {
-        Some(Port { start: number(&dir, "start")?, size: number(&dir, "size")? })
-    });
+///
+/// # Errors
+/// [`Error::Os`]: the kernel does not say.
+pub(crate) fn describe(roots: &Roots, dir: PathBuf) -> Result<Option<UioDevice>, Error> {
+    let Some(file) = dir.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
+    let file = file.to_owned();
+    let device = read(roots, dir, file.clone());
+    device.map_err(Error::os(file, "reading what it has"))
+}
+
+fn read(roots: &Roots, dir: PathBuf, file: String) -> io::Result<Option<UioDevice>> {
+    let Some(name) = sysfs::told(sysfs::line(&dir.join("name")))? else { return Ok(None) };
+    let numbered = |kind, prefix| sysfs::numbered(&dir.join(kind), prefix);
+    let maps = numbered("maps", "map")?.into_iter().map(|(number, dir)| map(number, &dir));
+    let ports = numbered("portio", "port")?.into_iter().map(|(_, dir)| port(&dir));
+    let (maps, ports) = (
+        maps.filter_map(Result::transpose).collect::<io::Result<_>>()?,
+        ports.filter_map(Result::transpose).collect::<io::Result<_>>()?,
+    );
     let parent = dir.join("device");
     let node = parent.join("of_node");
-    let compatible = fs::read_to_string(node.join("compatible")).unwrap_or_default();
-    Some(UioDevice {
-        file: dir.file_name()?.to_str()?.to_owned(),
+    let compatible = sysfs::told(fs::read_to_string(node.join("compatible")))?.unwrap_or_default();
+    Ok(Some(UioDevice {
+        file,
         name,
-        maps: maps.collect(),
-        ports: ports.collect(),
-        tree_path: tree_path(roots, &node),
+        maps,
+        ports,
+        tree_path: tree_path(roots, &node)?,
         compatible: compatible.split_terminator('\0').map(str::to_owned).collect(),
-        pci: pci_address(&parent),
+        pci: pci_address(&parent)?,
         dir,
-    })
+    }))
 }
 
-fn tree_path(roots: &Roots, node: &Path) -> Option<String> {
-    let tree = fs::canonicalize(roots.sys.join("firmware/devicetree/base")).ok()?;
-    let path = fs::canonicalize(node).ok()?;
-    Some(format!("/{}", path.strip_prefix(tree).ok()?.to_str()?))
+fn number(dir: &Path, attribute: &str) -> io::Result<Option<u64>> {
+    sysfs::told(sysfs::number(&dir.join(attribute)))
 }
 
-fn pci_address(parent: &Path) -> Option<String> {
-    let bus = fs::canonicalize(parent.join("subsystem")).ok()?;
-    let device = fs::canonicalize(parent).ok()?;
-    bus.ends_with("bus/pci").then(|| device.file_name()?.to_str().map(str::to_owned)).flatten()
+fn map(number_of_map: usize, dir: &Path) -> io::Result<Option<Map>> {
+    let name = sysfs::told(sysfs::line(&dir.join("name")))?.unwrap_or_default();
+    let (address, offset, size) =
+        (number(dir, "addr")?, number(dir, "offset")?, number(dir, "size")?);
+    let (Some(address), Some(offset), Some(size)) = (address, offset, size) else {
+        return Ok(None);
+    };
+    Ok(Some(Map { number: number_of_map, name, address, offset, size }))
+}
+
+fn port(dir: &Path) -> io::Result<Option<Port>> {
+    let (start, size) = (number(dir, "start")?, number(dir, "size")?);
+    Ok(start.zip(size).map(|(start, size)| Port { start, size }))
+}
+
+fn tree_path(roots: &Roots, node: &Path) -> io::Result<Option<String>> {
+    let tree = sysfs::told(fs::canonicalize(roots.sys.join("firmware/devicetree/base")))?;
+    let Some((tree, path)) = tree.zip(sysfs::told(fs::canonicalize(node))?) else {
+        return Ok(None);
+    };
+    Ok(path.strip_prefix(tree).ok().and_then(Path::to_str).map(|path| format!("/{path}")))
+}
+
+fn pci_address(parent: &Path) -> io::Result<Option<String>> {
+    let bus = sysfs::told(fs::canonicalize(parent.join("subsystem")))?;
+    let device = sysfs::told(fs::canonicalize(parent))?;
+    let address = |device: PathBuf| Some(device.file_name()?.to_str()?.to_owned());
+    Ok(bus.filter(|bus| bus.ends_with("bus/pci")).and(device).and_then(address))
 }

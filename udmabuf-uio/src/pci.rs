@@ -138,10 +138,10 @@ impl Pci {
             .map_err(Error::os(&device.address, "listing its UIO devices"))?
             .into_iter()
             .find(|_| bound)
-            .and_then(|(number, _)| {
+            .map(|(number, _)| {
                 devices::describe(roots, roots.sys.join(format!("class/uio/uio{number}")))
             });
-        let Some(uio) = uio else {
+        let Some(uio) = uio.transpose()?.flatten() else {
             let PciDevice { address, vendor, device, dir, .. } = &device;
             return Err(Error::NotFound {
                 wanted: address.clone(),

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::io::Errno;
+
 /// Where the kernel shows its devices: elsewhere only in tests.
 #[derive(Clone, Debug)]
 pub(crate) struct Roots {
@@ -21,6 +23,21 @@ impl Roots {
 /// Reads a line.
 pub(crate) fn line(path: &Path) -> io::Result<String> {
     Ok(fs::read_to_string(path)?.trim_end().to_owned())
+}
+
+/// What was read of a device, if it is there and makes sense: one may be removed at
+/// any time.
+///
+/// # Errors
+/// It is there, and cannot be read.
+pub(crate) fn told<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{InvalidData, NotADirectory, NotFound};
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidData) => Ok(None),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a number, decimal or hexadecimal after `0x`.

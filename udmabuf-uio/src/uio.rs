@@ -96,7 +96,7 @@ impl Uio {
         let handle = Arc::new(Handle::open(roots, label, &device)?);
         // Meanwhile the number may have become another device's. What was opened stays
         // what it was, or is gone.
-        match devices::describe(roots, device.dir.clone()) {
+        match devices::describe(roots, device.dir.clone())? {
             Some(now) if now == device => Ok(Self { device, handle }),
             _ => Err(handle.removed()),
         }

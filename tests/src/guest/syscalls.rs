@@ -165,13 +165,8 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     said
 }
 
-/// The error is about a device or a path, and ends with what the kernel said; but what
-/// UIO's and PCI's directories do not tell of is not there.
+/// The error is about a device or a path, and ends with what the kernel said.
 fn says_what(said: &str, how: How) -> Result<()> {
-    let no_device = said.starts_with("no device `") && said.contains(" in /sys/");
-    if no_device || said.contains(" has no register block ") {
-        return Ok(());
-    }
     let on = [
         "0000:",
         "udmabuf",

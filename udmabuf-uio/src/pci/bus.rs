@@ -1,6 +1,6 @@
 //! Which PCI functions there are, and what they have.
 
-use std::{fmt, fs, path::PathBuf};
+use std::{fmt, fs, io, path::PathBuf};
 
 use crate::{
     Error,
@@ -46,7 +46,8 @@ impl PciDevice {
         let group = self.dir.join("iommu_group");
         let says = |file: &str, what| sysfs::line(&group.join(file)).is_ok_and(|is| is == what);
         // vfio-pci makes a group where there is no IOMMU, if it is told to.
-        group.exists() && !says("type", "identity") && !says("name", "vfio-noiommu")
+        let is_there = !matches!(fs::exists(&group), Ok(false));
+        is_there && !says("type", "identity") && !says("name", "vfio-noiommu")
     }
 }
 
@@ -78,21 +79,32 @@ pub(super) fn list(roots: &Roots) -> Result<Vec<PciDevice>, Error> {
     let devices = roots.sys.join("bus/pci/devices");
     let names = sysfs::names(&devices).map_err(Error::os("PCI devices", "listing"))?;
     // One that is removed meanwhile is not there.
-    Ok(names.into_iter().filter_map(|name| describe(devices.join(&name), name)).collect())
+    let described = names.into_iter().map(|address| {
+        let device = describe(devices.join(&address), address.clone());
+        device.map_err(Error::os(address, "reading what it has"))
+    });
+    described.filter_map(Result::transpose).collect()
 }
 
-fn describe(dir: PathBuf, address: String) -> Option<PciDevice> {
-    let id = |name| u16::try_from(sysfs::number(&dir.join(name)).ok()?).ok();
-    let driver = fs::read_link(dir.join("driver")).ok();
-    let resources = fs::read_to_string(dir.join("resource")).ok()?;
-    Some(PciDevice {
+fn describe(dir: PathBuf, address: String) -> io::Result<Option<PciDevice>> {
+    let id = |name| -> io::Result<Option<u16>> {
+        let number = sysfs::told(sysfs::number(&dir.join(name)))?;
+        Ok(number.and_then(|number| u16::try_from(number).ok()))
+    };
+    let driver = sysfs::told(fs::read_link(dir.join("driver")))?;
+    let resources = sysfs::told(fs::read_to_string(dir.join("resource")))?;
+    let (Some(vendor), Some(device), Some(resources)) = (id("vendor")?, id("device")?, resources)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(PciDevice {
         address,
-        vendor: id("vendor")?,
-        device: id("device")?,
+        vendor,
+        device,
         driver: driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned())),
         bars: resources.lines().take(6).enumerate().filter_map(bar).collect(),
         dir,
-    })
+    }))
 }
 
 /// From a line of first address, last address and flags (`IORESOURCE_*` of the

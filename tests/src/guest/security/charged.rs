@@ -22,8 +22,10 @@ use crate::{
 
 const ROOT: &str = "/tmp/cgroup";
 const GROUP: &str = "/tmp/cgroup/user";
-const BUFFERS: [&str; 4] = ["charge0", "charge1", "charge2", "charge3"];
-const PAGES: u64 = 128;
+/// So many that what is charged of all claims is more than what the kernel charges ahead.
+const BUFFERS: usize = 64;
+/// With as many ranges as can be claimed.
+const PAGES: u64 = 23;
 /// Of open files, and of mappings.
 const MANY: usize = 16384;
 /// The least that an object takes: the smallest that the kernel has for 40 bytes.
@@ -35,14 +37,19 @@ pub(super) fn all() -> Result<String> {
     busybox("mount", &["-t", "cgroup2", "none", ROOT])?;
     fs::write(format!("{ROOT}/cgroup.subtree_control"), "+memory").context("groups for memory")?;
     fs::create_dir(GROUP)?;
-    let made = BUFFERS.map(|name| Created::new(name, PAGES * 4096, ""));
+    let made: Result<Vec<_>> =
+        (0..BUFFERS).map(|buffer| Created::new(name(buffer).leak(), PAGES * 4096, "")).collect();
     let output = Command::new("/proc/self/exe").args(["charged", GROUP]).output();
-    drop(made);
+    let made = made.map(drop);
     fs::remove_dir(GROUP).context(GROUP)?;
-    let output = output?;
+    let (output, _) = (output?, made?);
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     ensure!(output.status.success(), "{}: {said}", output.status);
     Ok(said)
+}
+
+fn name(buffer: usize) -> String {
+    format!("charge{buffer}")
 }
 
 /// In that process.
@@ -75,8 +82,8 @@ fn each(group: &str) -> Result<String> {
 
     let claims = charge(&|| {
         let mut kept: Vec<Box<dyn std::any::Any>> = Vec::new();
-        for name in BUFFERS {
-            let file = open(name)?;
+        for buffer in 0..BUFFERS {
+            let file = open(&name(buffer))?;
             let ranges =
                 (1..PAGES).flat_map(|count| (0..=PAGES - count).map(move |page| (page, count)));
             for (page, count) in ranges.take(usize::try_from(abi::CLAIM_RANGES_MAX)?) {
@@ -86,7 +93,7 @@ fn each(group: &str) -> Result<String> {
         }
         Ok(kept)
     })?;
-    enough("claimed ranges", claims, 0, BUFFERS.len() as u64 * abi::CLAIM_RANGES_MAX)?;
+    enough("claimed ranges", claims, 0, BUFFERS as u64 * abi::CLAIM_RANGES_MAX)?;
 
     let files = |path: &str| -> Result<Vec<Box<dyn std::any::Any>>> {
         let mut files = Vec::with_capacity(MANY);
@@ -98,7 +105,7 @@ fn each(group: &str) -> Result<String> {
     // The first time it also has the table of descriptors grow.
     drop(files("/dev/null")?);
     let others = charge(&|| files("/dev/null"))?;
-    let opened = charge(&|| files(&format!("/dev/{}", BUFFERS[0])))?;
+    let opened = charge(&|| files(&format!("/dev/{}", name(0))))?;
     enough("open files", opened, others, MANY as u64)?;
 
     let maps = |file: &File, flags: MapFlags| -> Result<Vec<Box<dyn std::any::Any>>> {
@@ -114,7 +121,7 @@ fn each(group: &str) -> Result<String> {
     other.set_len(4096)?;
     drop(maps(&other, MapFlags::SHARED)?);
     let others = charge(&|| maps(&other, MapFlags::SHARED))?;
-    let file = open(BUFFERS[0])?;
+    let file = open(&name(0))?;
     let mapped = charge(&|| maps(&file, MapFlags::SHARED))?;
     enough("mappings", mapped, others, MANY as u64)?;
     Ok(format!("{claims} bytes for claimed ranges, {opened} for files, {mapped} for mappings"))
