@@ -137,8 +137,13 @@ static struct sg_table *udb_map(struct dma_buf_attachment *attach, enum dma_data
 	ret = udb_enter(buf);
 	if (ret)
 		goto out;
-	ret = dma_map_sgtable(attach->dev, &a->sgt, dir, 0);
+	/*
+	 * Synced apart: the owner's device has the memory mapped, too, which the DMA
+	 * API takes for a mistake of two that sync while they map.
+	 */
+	ret = dma_map_sgtable(attach->dev, &a->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
 	if (!ret) {
+		dma_sync_sgtable_for_device(attach->dev, &a->sgt, dir);
 		a->dir = dir;
 		list_add(&a->link, &export->attachments);
 		udb_pin(buf, &a->pin, attach->dev);
@@ -157,7 +162,8 @@ static void udb_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 
 	mutex_lock(&export->lock);
 	list_del(&a->link);
-	dma_unmap_sgtable(attach->dev, sgt, dir, 0);
+	dma_sync_sgtable_for_cpu(attach->dev, sgt, dir);
+	dma_unmap_sgtable(attach->dev, sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
 	udb_unpin(export->use.user->buf, &a->pin);
 	mutex_unlock(&export->lock);
 }

@@ -181,7 +181,9 @@ const UFFDIO_ZEROPAGE: Opcode = opcode::read_write::<UffdioZeropage>(UFFDIO, 4);
 /// removal.
 fn slow_memory(name: &str) -> Result<String> {
     // SAFETY: the faults it takes are those of a mapping that only this test uses.
-    let Ok(faults) = (unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC) }) else {
+    let Ok(faults) =
+        (unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK) })
+    else {
         return Ok("skipped: the kernel has no userfaultfd".into());
     };
     let mut slow = Map::anonymous(PAGE)?;
@@ -202,7 +204,9 @@ fn slow_memory(name: &str) -> Result<String> {
         let reader = scope.spawn(|| pread(file.as_fd(), slow.for_system_calls(), 0));
         let fault = &mut [PollFd::new(&faults, PollFlags::IN)];
         let patience = Timespec::try_from(Duration::from_secs(20))?;
-        ensure!(poll(fault, Some(&patience))? == 1, "nothing was slow");
+        let polled = poll(fault, Some(&patience))?;
+        let is_slow = polled == 1 && fault[0].revents() == PollFlags::IN;
+        ensure!(is_slow, "nothing was slow: {:?}", fault[0].revents());
         let started = Instant::now();
         let device = unbind(name)?;
         let took = started.elapsed();

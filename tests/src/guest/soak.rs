@@ -24,8 +24,8 @@ pub(crate) fn tests(run: &mut Tests, board: &str) {
     run.test("load", || module::load(board));
     match board {
         "versal" => {
-            run.test("soak zdma", || zdma::soak(PAIR, COHERENT_PAIR[0]));
-            run.test("soak zdma, coherent", || zdma::soak(COHERENT_PAIR, zdma::SMALL));
+            run.test("soak zdma", || zdma::soak(PAIR));
+            run.test("soak zdma, coherent", || zdma::soak(COHERENT_PAIR));
         }
         "arm64-smmu" => {
             run.test("soak edu", || parent::with_edus_own(edu::soak));
