@@ -1,6 +1,9 @@
 //! Which PCI functions there are, and what they have.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     Error,
@@ -22,6 +25,7 @@ pub struct PciDevice {
     /// Its base address registers, as far as they are used.
     pub bars: Vec<Bar>,
     pub(crate) dir: PathBuf,
+    is_translated: bool,
 }
 
 /// A range of a PCI function's memory or I/O ports.
@@ -43,11 +47,7 @@ impl PciDevice {
     /// memory that was allocated for it.
     #[must_use]
     pub fn is_translated(&self) -> bool {
-        let group = self.dir.join("iommu_group");
-        let says = |file: &str, what| sysfs::line(&group.join(file)).is_ok_and(|is| is == what);
-        // vfio-pci makes a group where there is no IOMMU, if it is told to.
-        let is_there = !matches!(fs::exists(&group), Ok(false));
-        is_there && !says("type", "identity") && !says("name", "vfio-noiommu")
+        self.is_translated
     }
 }
 
@@ -103,8 +103,17 @@ fn describe(dir: PathBuf, address: String) -> io::Result<Option<PciDevice>> {
         device,
         driver: driver.and_then(|link| Some(link.file_name()?.to_str()?.to_owned())),
         bars: resources.lines().take(6).enumerate().filter_map(bar).collect(),
+        is_translated: is_translated(&dir.join("iommu_group"))?,
         dir,
     }))
+}
+
+fn is_translated(group: &Path) -> io::Result<bool> {
+    let says = |file: &str, what| -> io::Result<bool> {
+        Ok(sysfs::told(sysfs::line(&group.join(file)))?.as_deref() == Some(what))
+    };
+    // vfio-pci makes a group where there is no IOMMU, if it is told to.
+    Ok(fs::exists(group)? && !says("type", "identity")? && !says("name", "vfio-noiommu")?)
 }
 
 /// From a line of first address, last address and flags (`IORESOURCE_*` of the
