@@ -13,7 +13,7 @@ use udmabuf_examples::{
 };
 use udmabuf_uio::emulator::{Device, Emulated, Faults, emulate};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_millis(20);
 
 type Vectors =

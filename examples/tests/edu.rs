@@ -14,7 +14,7 @@ use udmabuf::{
 use udmabuf_examples::edu::{Edu, Error, MEMORY_LEN};
 use udmabuf_uio::emulator::{Emulated, Faults};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_millis(20);
 
 type Source = Buffer<CpuOwned, ToDevice>;

@@ -10,7 +10,7 @@ use udmabuf::{
 use udmabuf_examples::loopback::{Error, Loopback};
 use udmabuf_uio::emulator::Faults;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(300);
 
 type Ends = (Buffer<CpuOwned, ToDevice>, Buffer<CpuOwned, FromDevice>);
 

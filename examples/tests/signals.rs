@@ -19,7 +19,7 @@ use udmabuf_examples::{
 };
 use udmabuf_uio::emulator::Faults;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(300);
 
 fn main() {
     let runtime =

@@ -14,7 +14,7 @@ use udmabuf::{
 use udmabuf_examples::zdma::{Channel, DESCRIPTOR_LEN, Error, Lists, Zdma};
 use udmabuf_uio::emulator::{Emulated, Faults};
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_millis(20);
 const LINE: usize = 64;
 

@@ -8,7 +8,7 @@ use udmabuf::{
 use udmabuf_examples::axidma::{AxiDma, Build, Channel, Controls, Mode};
 use udmabuf_uio::emulator::{Emulated, Faults};
 
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(300);
 pub(crate) const SHORT: Duration = Duration::from_millis(20);
 
 /// Any byte, any length up to 64 KiB.
