@@ -2,6 +2,7 @@
 /* Copies of a buffer: by calls, and by the program, from cached and uncached memory. */
 #define _GNU_SOURCE
 #include <err.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -108,8 +109,13 @@ void measure_copies(struct buffer *buffer)
 	if (job.sum != sum)
 		errx(1, "%s: wrong sum", buffer->name);
 
-	if (ioctl(buffer->fd, U_DMA_BUF_IOCTL_SET_MAP_MODE, &mode))
-		err(1, "%s: map mode", buffer->name);
+	if (ioctl(buffer->fd, U_DMA_BUF_IOCTL_SET_MAP_MODE, &mode)) {
+		/* Not of a coherent device's buffer. */
+		if (errno != EOPNOTSUPP)
+			err(1, "%s: map mode", buffer->name);
+		free(words);
+		return;
+	}
 	munmap((void *)cached, buffer->size);
 	buffer->start = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED,
 			     buffer->fd, 0);

@@ -73,8 +73,9 @@ impl Bound {
     fn new() -> Result<Self> {
         for module in MODULES {
             let path = format!("/modules/{module}.ko");
-            if module == "irqbypass" && !fs::exists(&path)? {
-                continue; // a part of this kernel
+            let is_there = fs::exists("/sys/module/irqbypass")? || !fs::exists(&path)?;
+            if module == "irqbypass" && is_there {
+                continue; // a part of this kernel, or loaded with another module
             }
             let options = match module {
                 "vfio" => Some("enable_unsafe_noiommu_mode=1"),
