@@ -213,6 +213,7 @@ static ssize_t udb_write_iter(struct kiocb *iocb, struct iov_iter *iter)
  * A claimant's advice is a sync: of all calls that bring a range the cheapest, as no
  * security module looks at it and nothing is copied. (Its file is open for reading
  * and writing, or there would be no claim.) Others advise of whatever they read.
+ * POSIX_FADV_WILLNEED is no sync: madvise() of a mapping comes here with it.
  */
 static int udb_fadvise(struct file *file, loff_t offset, loff_t size, int advice)
 {
@@ -227,7 +228,7 @@ static int udb_fadvise(struct file *file, loff_t offset, loff_t size, int advice
 		return generic_fadvise(file, offset, size, advice);
 	if (advice == POSIX_FADV_DONTNEED)
 		range.command = U_DMA_BUF_SYNC_FOR_DEVICE;
-	else if (advice == POSIX_FADV_WILLNEED)
+	else if (advice == POSIX_FADV_NOREUSE)
 		range.command = U_DMA_BUF_SYNC_FOR_CPU;
 	else
 		return generic_fadvise(file, offset, size, advice);

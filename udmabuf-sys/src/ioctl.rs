@@ -314,7 +314,7 @@ pub fn advise_for_device(fd: BorrowedFd<'_>, offset: u64, size: u64) -> Result<(
 /// As [`advise_for_device`].
 #[inline]
 pub fn advise_for_cpu(fd: BorrowedFd<'_>, offset: u64, size: u64) -> Result<()> {
-    advise(fd, Advice::WillNeed, offset, size)
+    advise(fd, Advice::NoReuse, offset, size)
 }
 
 /// rustix tells the compiler that this call changes no memory. Here it does, as the

@@ -335,7 +335,7 @@ struct u_dma_buf_caps {
 #define U_DMA_BUF_CAP_USER_SYNC		(1ULL << 6)
 /*
  * posix_fadvise() by a claimant is a sync of its range, U_DMA_BUF_BIDIRECTIONAL:
- * POSIX_FADV_DONTNEED hands it to the device, POSIX_FADV_WILLNEED takes it back
+ * POSIX_FADV_DONTNEED hands it to the device, POSIX_FADV_NOREUSE takes it back
  * for the CPU. It is cheaper than the ioctls, and does and checks the same. Errors
  * are those of SYNC_BATCH, and EINVAL: an empty range. Other advice, and that of
  * others, means what it does for any file.

@@ -30,7 +30,7 @@ static void advise_pair(struct job *job)
 static void sync_advice_pair(struct job *job)
 {
 	if (posix_fadvise(job->buffer->fd, job->offset, job->size, POSIX_FADV_DONTNEED) ||
-	    posix_fadvise(job->buffer->fd, job->offset, job->size, POSIX_FADV_WILLNEED))
+	    posix_fadvise(job->buffer->fd, job->offset, job->size, POSIX_FADV_NOREUSE))
 		errx(1, "%s: sync by advice", job->buffer->name);
 }
 

@@ -399,6 +399,11 @@ fn advice(name: &str) -> Result<String> {
     fadvise(fd, 0, None, Advice::Sequential)?;
     owner_is(abi::OWNER_CPU)?;
     ioctl::advise_for_device(fd, 4096, 64)?;
+    // madvise() is advice of the same file.
+    for advice in [memmap2::Advice::WillNeed, memmap2::Advice::Sequential] {
+        map(&file, 4096, 4096)?.advise(advice)?;
+        owner_is(abi::OWNER_DEVICE).with_context(|| format!("madvise, {advice:?}"))?;
+    }
     drop(file);
     ensure!(ioctl::sync_owner(other.as_fd())? == abi::OWNER_DEVICE, "forgotten");
     drop(other);
