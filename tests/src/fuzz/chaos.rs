@@ -256,6 +256,10 @@ impl Chaos {
         }
         for _ in 0..self.random.below(8) {
             std::thread::yield_now();
+            if self.random.one_in(2) {
+                allowed(ioctl::advise_for_device(file.as_fd(), offset, size))?;
+                allowed(ioctl::advise_for_cpu(file.as_fd(), offset, size))?;
+            }
             let mut bytes = vec![0; mine.len()];
             match file.read_at(&mut bytes, offset) {
                 Err(error) if gone(&error) => return Ok(()),

@@ -8,9 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{
-        Advice, FallocateFlags, FlockOperation, Mode, OFlags, fadvise, fallocate, flock, ftruncate,
-    },
+    fs::{FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, ftruncate},
     io::{Errno, retry_on_intr},
     pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
 };
@@ -316,22 +314,20 @@ impl Fuzz {
                 let said = text.lines().find_map(|line| line.strip_prefix("at-device:\t"));
                 ensure!(said == Some(&lent), "{lent} bytes are at the device, not {said:?}");
             }
-            7 => drop(fadvise(fd, 0, None, Advice::WillNeed)),
-            8 => drop(fadvise(fd, 0, None, Advice::DontNeed)),
-            9 => {
+            7 => {
                 let locked = flock(fd, FlockOperation::NonBlockingLockExclusive).map(|()| 0);
                 let expected = if one.read || one.write { Ok(0) } else { Err(Errno::BADF) };
                 self.check(Expect::Is(expected), locked)?;
                 flock(fd, FlockOperation::Unlock)?;
             }
-            10 => drop(rustix::fs::fsync(fd)),
-            11 => {
+            8 => drop(rustix::fs::fsync(fd)),
+            9 => {
                 rustix::fs::fcntl_setfl(fd, OFlags::NONBLOCK)?;
                 if let Some(one) = self.model.files.get_mut(&file) {
                     one.append = false;
                 }
             }
-            12 => drop(rustix::fs::copy_file_range(fd, None, fd, None, 4096)),
+            10 => drop(rustix::fs::copy_file_range(fd, None, fd, None, 4096)),
             _ => drop(rustix::fs::fcntl_setfl(fd, OFlags::DIRECT)),
         }
         Ok(done())

@@ -6,6 +6,7 @@
 mod admin;
 mod arena;
 mod chaos;
+mod choice;
 mod files;
 mod guards;
 mod inherited;

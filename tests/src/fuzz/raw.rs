@@ -37,6 +37,7 @@ unsafe extern "C" {
     safe fn mprotect(address: usize, len: usize, prot: c_int) -> c_int;
     safe fn mremap(old: usize, len: usize, new_len: usize, flags: c_int, ...) -> isize;
     safe fn madvise(address: usize, len: usize, advice: c_int) -> c_int;
+    safe fn posix_fadvise64(fd: c_int, offset: i64, len: i64, advice: c_int) -> c_int;
     safe fn mlock(address: usize, len: usize) -> c_int;
     safe fn msync(address: usize, len: usize, flags: c_int) -> c_int;
     safe fn signal(number: c_int, handler: extern "C" fn(c_int)) -> usize;
@@ -188,6 +189,14 @@ pub(crate) fn remap(address: usize, len: usize, new_len: usize, to: Option<usize
 
 pub(crate) fn advise(address: usize, len: usize, advice: c_int) -> Outcome {
     small(madvise(address, len, advice))
+}
+
+/// This one returns its error.
+pub(crate) fn file_advice(fd: BorrowedFd<'_>, offset: i64, len: i64, advice: c_int) -> Outcome {
+    match posix_fadvise64(fd.as_raw_fd(), offset, len, advice) {
+        0 => Ok(0),
+        error => Err(Errno::from_raw_os_error(error)),
+    }
 }
 
 pub(crate) fn lock(address: usize, len: usize) -> Outcome {

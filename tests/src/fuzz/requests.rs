@@ -120,6 +120,37 @@ impl Fuzz {
         Ok(found)
     }
 
+    /// A claimant's is a sync.
+    pub(crate) fn file_advice(
+        &mut self,
+        file: Id,
+        [offset, size]: [u64; 2],
+        advice: i32,
+    ) -> Result<Outcome> {
+        const DONT_NEED: i32 = 4;
+        const NO_REUSE: i32 = 5;
+        let one = &self.model.files[&file];
+        let Some(fd) = &one.fd else { return Ok(done()) };
+        let found = raw::file_advice(fd.as_fd(), raw::signed(offset), raw::signed(size), advice);
+        let life = one.life;
+        let sync = one.claims && matches!(advice, DONT_NEED | NO_REUSE);
+        if !sync {
+            let good = (0..=NO_REUSE).contains(&advice) && raw::signed(size) >= 0;
+            self.check(Expect::Is(if good { Ok(0) } else { Err(Errno::INVAL) }), found)?;
+            return Ok(found);
+        }
+        let expected = if size == 0 || !self.model.range_ok(life, offset, size) {
+            Err(Errno::INVAL)
+        } else {
+            self.model.check_claims(life, Some(file), offset, size).map(|()| 0)
+        };
+        self.check_gone(file, expected, found)?;
+        if found.is_ok() {
+            self.model.sync(life, Some(file), advice == DONT_NEED, &[[offset, size]]);
+        }
+        Ok(found)
+    }
+
     /// The range of a sync value; none for 0.
     pub(crate) fn expect_value(
         &self,

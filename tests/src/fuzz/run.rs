@@ -150,6 +150,7 @@ impl Fuzz {
             Op::SysWrite { kind, which, ref text } => self.sys_write(kind, which, text)?,
             Op::Splice { file, write, len } => self.splice(file, write, len)?,
             Op::Other { file, which } => self.other(file, which)?,
+            Op::FileAdvice { file, range, advice } => self.file_advice(file, range, advice)?,
             Op::Unbind { kind } => self.unbind(kind)?,
             Op::Bind { kind } => self.bind(kind)?,
             Op::Create { kind } => self.create(kind)?,
