@@ -369,8 +369,11 @@ fn overlap(alone: &Summary, together: &Summary) {
     let work = together.filling + together.comparing + together.handing;
     let (work, engine) = (together.per_part(work), alone.per_part(alone.idle));
     let takes = together.per_part(together.elapsed);
+    let kernel = together.kernel.map_or_else(String::new, |time| {
+        format!(" ({:.1?} of it in the kernel)", together.per_part(time))
+    });
     println!(
-        "of a part, CPU {work:.1?} and engine {engine:.1?}: in turn {:.1?}, together {takes:.1?}",
+        "of a part, CPU {work:.1?}{kernel} and engine {engine:.1?}: in turn {:.1?}, together {takes:.1?}",
         work + engine
     );
 }

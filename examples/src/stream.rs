@@ -34,6 +34,7 @@ mod lane;
 mod latency;
 mod pattern;
 mod ringing;
+mod time;
 mod waiting;
 
 use std::{
@@ -45,7 +46,6 @@ use in_flight::InFlight;
 pub use lane::{Copying, EduLane, Lane, Part, Returning};
 pub use latency::Latencies;
 pub use ringing::Ringing;
-use rustix::time::{ClockId, clock_gettime};
 use udmabuf::{RingError, StartError};
 pub use waiting::{Handed, Waiting};
 
@@ -133,6 +133,9 @@ pub struct Summary {
     pub handing: Duration,
     /// The CPU had nothing to do.
     pub idle: Duration,
+    /// For how long, of all of it, the kernel worked for this thread: in steps of its
+    /// clock, mostly of 10 ms. None where `/proc` does not say.
+    pub kernel: Option<Duration>,
     /// From when a part was ready for an engine until it was the CPU's again.
     pub latencies: Latencies,
 }
@@ -165,7 +168,12 @@ pub fn run<L: Lane>(
     progress: impl FnMut(&Summary),
 ) -> Result<Summary, Error<L::Error>> {
     let mut flight = InFlight::new(lanes, plan.patience);
-    let result = pump(&mut flight, parts, plan, progress);
+    let before = time::of_kernel();
+    let mut result = pump(&mut flight, parts, plan, progress);
+    if let Ok(summary) = &mut result {
+        summary.kernel =
+            time::of_kernel().zip(before).map(|(now, before)| now.saturating_sub(before));
+    }
     parts.extend(flight.call_back());
     result
 }
@@ -219,9 +227,9 @@ fn pump<L: Lane>(
             progress(&summary);
         } else if flight.len() > 0 {
             summary.handing += lap();
-            let busy = thread_time();
+            let busy = time::of_thread();
             flight.wait()?;
-            let busy = thread_time().saturating_sub(busy);
+            let busy = time::of_thread().saturating_sub(busy);
             let waited = lap();
             summary.idle += waited.saturating_sub(busy);
             summary.handing += waited.min(busy);
@@ -233,9 +241,4 @@ fn pump<L: Lane>(
         summary.most_at_engines = summary.most_at_engines.max(flight.at_engines());
         summary.handing += lap();
     }
-}
-
-/// For how long the CPU has worked for this thread.
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
