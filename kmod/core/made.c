@@ -171,6 +171,8 @@ struct device *udb_made_create(const struct udb_request *request)
 	}
 	/* Nothing to suspend, and no files that would say so. */
 	device_set_pm_not_required(&made->pdev->dev);
+	/* Programs are told of the buffer's own device. */
+	dev_set_uevent_suppress(&made->pdev->dev, true);
 	ret = udb_made_describe(&made->pdev->dev, request);
 	if (ret)
 		goto err_put;
