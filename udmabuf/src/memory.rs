@@ -57,6 +57,8 @@ pub(crate) struct Memory {
     direct: Direct,
     /// `direct.short()`
     short: usize,
+    /// Whether the module does it, when it is advised to.
+    is_advised: bool,
     /// What it takes beside telling an emulated bus.
     own: Direct,
     lent: Lent,
@@ -101,6 +103,7 @@ impl Memory {
             syncs_whole: false,
             direct: opened.direct,
             short: opened.direct.short(),
+            is_advised: opened.has_advice && matches!(opened.direct, Direct::No),
             own: opened.direct,
             lent: opened.lent,
             name: name.into(),
@@ -119,6 +122,7 @@ impl Memory {
             syncs_whole: true,
             direct: Direct::No,
             short: 0,
+            is_advised: false,
             own: Direct::No,
             lent: Lent::unshared(),
             name,
@@ -136,6 +140,7 @@ impl Memory {
             syncs_whole: false,
             direct: Direct::No,
             short: 0,
+            is_advised: false,
             own: Direct::No,
             lent: Lent::unshared(),
             name: cpu.name().into(),
@@ -192,7 +197,7 @@ impl Memory {
             let what = "already on an emulated bus, or its bus addresses are taken there";
             return Err(Error::Unsupported { name: self.name.as_str().into(), what });
         }
-        (self.direct, self.short) = (Direct::No, 0);
+        (self.direct, self.short, self.is_advised) = (Direct::No, 0, false);
         Ok(())
     }
 
@@ -250,7 +255,9 @@ impl Memory {
         parts: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.quick_for_device(start, len, parts) {
+        match self.quick_for_device(start, len, parts)
+            || self.is_advised && self.advised_for_device(start, len)
+        {
             true => Ok(()),
             false => self.slow_for_device(start, len, parts, direction),
         }
@@ -266,7 +273,10 @@ impl Memory {
         parts: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        match self.quick_for_cpu(start, len, parts, direction) {
+        match self.quick_for_cpu(start, len, parts, direction)
+            // What the device only read keeps its lines.
+            || self.is_advised && direction != Kind::ToDevice && self.advised_for_cpu(start, len)
+        {
             true => Ok(()),
             false => self.slow_for_cpu(start, len, parts, direction),
         }
@@ -324,6 +334,25 @@ impl Memory {
 
     fn gone(&self) -> Error {
         Error::os(&self.name, "handover", Errno::NODEV)
+    }
+
+    /// Whether the module has done it by the cheapest of its calls, if `is_advised`. If
+    /// it refuses, it is asked in another way, and its answer told.
+    #[inline(never)]
+    fn advised_for_device(&self, start: NonNull<u8>, len: usize) -> bool {
+        let Backing::Kernel(kernel) = &self.backing else { return false };
+        // What is done for both directions is enough for one.
+        let done = kernel.advise_for_device(self.offset(start), len);
+        barrier::before_device();
+        done
+    }
+
+    /// The same, the other way.
+    #[inline(never)]
+    fn advised_for_cpu(&self, start: NonNull<u8>, len: usize) -> bool {
+        let Backing::Kernel(kernel) = &self.backing else { return false };
+        barrier::after_device();
+        kernel.advise_for_cpu(self.offset(start), len)
     }
 
     /// What takes longer, or a system call, or cannot be done.

@@ -77,8 +77,6 @@ pub(crate) struct Kernel {
     mapping: Mapping,
     file: OwnedFd,
     has_batch: bool,
-    /// Whether advice syncs.
-    has_advice: bool,
     made_for: MadeFor,
     _created: Option<Arc<Deleter>>,
 }
@@ -101,6 +99,8 @@ pub(crate) struct Opened {
     pub(crate) is_coherent: bool,
     pub(crate) line: usize,
     pub(crate) direct: Direct,
+    /// Whether the module takes a claimant's advice for a sync.
+    pub(crate) has_advice: bool,
     pub(crate) lent: Lent,
 }
 
@@ -169,11 +169,12 @@ impl Kernel {
         let has_advice = is_claimed && caps.flags & abi::CAP_ADVICE != 0;
         let _created = opening.created.clone();
         Ok(Opened {
-            kernel: Self { tap: None, mapping, file, has_batch, has_advice, made_for, _created },
+            kernel: Self { tap: None, mapping, file, has_batch, made_for, _created },
             dma_addr: info.dma_addr,
             is_coherent: info.is_coherent(),
             line,
             direct,
+            has_advice,
             lent: lent.unwrap_or_else(Lent::unshared),
         })
     }
@@ -242,6 +243,18 @@ impl Kernel {
         }
     }
 
+    /// Whether the module has done it; only where it takes advice.
+    #[inline]
+    pub(crate) fn advise_for_device(&self, offset: usize, len: usize) -> bool {
+        ioctl::advise_for_device(self.file.as_fd(), offset as u64, len as u64).is_ok()
+    }
+
+    /// The same, the other way.
+    #[inline]
+    pub(crate) fn advise_for_cpu(&self, offset: usize, len: usize) -> bool {
+        ioctl::advise_for_cpu(self.file.as_fd(), offset as u64, len as u64).is_ok()
+    }
+
     #[inline]
     pub(crate) fn sync_for_device(
         &self,
@@ -250,13 +263,8 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        let (fd, at, size) = (self.file.as_fd(), offset as u64, len as u64);
-        // What is done for both directions is enough for one.
-        match self.has_advice {
-            true => ioctl::advise_for_device(fd, at, size),
-            false => ioctl::sync_for_device(fd, direction, at, size),
-        }
-        .map_err(|errno| failed(name, "the device", offset, len, errno))
+        ioctl::sync_for_device(self.file.as_fd(), direction, offset as u64, len as u64)
+            .map_err(|errno| failed(name, "the device", offset, len, errno))
     }
 
     #[inline]
@@ -267,13 +275,8 @@ impl Kernel {
         len: usize,
         direction: Kind,
     ) -> Result<(), Error> {
-        let (fd, at, size) = (self.file.as_fd(), offset as u64, len as u64);
-        // What the device only read keeps its lines.
-        match self.has_advice && direction != Kind::ToDevice {
-            true => ioctl::advise_for_cpu(fd, at, size),
-            false => ioctl::sync_for_cpu(fd, direction, at, size),
-        }
-        .map_err(|errno| failed(name, "the CPU", offset, len, errno))
+        ioctl::sync_for_cpu(self.file.as_fd(), direction, offset as u64, len as u64)
+            .map_err(|errno| failed(name, "the CPU", offset, len, errno))
     }
 
     pub(crate) fn export(&self, name: &str, offset: usize, len: usize) -> Result<OwnedFd, Error> {
