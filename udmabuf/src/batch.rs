@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "clears what cannot be synced, to which there are no references")]
 
 use std::{
+    mem,
     ops::ControlFlow::{self, Break, Continue},
     os::fd::BorrowedFd,
     ptr,
@@ -206,8 +207,8 @@ impl<'a> Run<'a> {
 /// Pieces of one buffer that wait for the system call.
 struct Batch<'a> {
     way: Way,
-    /// What they are of, and the file that takes them.
-    buffer: Option<(&'a Memory, BorrowedFd<'a>)>,
+    /// The first of them, and the file that takes them.
+    first: Option<(Piece<'a>, BorrowedFd<'a>)>,
     ranges: [SyncRange; RANGES],
     waiting: usize,
     /// Parts in those ranges.
@@ -221,14 +222,14 @@ struct Batch<'a> {
 impl<'a> Batch<'a> {
     fn new(way: Way, done: usize) -> Self {
         let ranges = [SyncRange { offset: 0, size: 0, command: 0, direction: 0 }; RANGES];
-        Self { way, buffer: None, ranges, waiting: 0, parts: 0, done, error: None }
+        Self { way, first: None, ranges, waiting: 0, parts: 0, done, error: None }
     }
 
     /// Called once for each of many pieces: what only a few of them need is apart.
     #[inline]
     fn add(&mut self, piece: Piece<'a>) {
         let memory = piece.first.memory();
-        let is_same = self.buffer.is_some_and(|(same, _)| ptr::eq(same, memory));
+        let is_same = self.first.is_some_and(|(same, _)| ptr::eq(same.first.memory(), memory));
         if (!is_same || self.waiting == RANGES) && !self.turn(piece) {
             return;
         }
@@ -251,42 +252,55 @@ impl<'a> Batch<'a> {
         if self.error.is_some() {
             return false;
         }
-        let memory = piece.first.memory();
-        self.buffer = memory.batch().map(|file| (memory, file));
-        if self.buffer.is_some() {
+        self.first = piece.first.memory().batch().map(|file| (piece, file));
+        if self.first.is_some() {
             return true;
         }
-        let synced = match self.way {
-            Way::ToDevice => hand_over(piece),
-            Way::ToCpu => take_back(piece),
-        };
-        match synced {
+        match self.alone(piece) {
             Ok(()) => self.done += piece.parts,
             Err(error) => self.error = Some(error),
         }
         false
     }
 
+    fn alone(&self, piece: Piece<'_>) -> Result<(), Error> {
+        match self.way {
+            Way::ToDevice => hand_over(piece),
+            Way::ToCpu => take_back(piece),
+        }
+    }
+
     fn flush(&mut self) {
         // Taken: after a failure nothing waits, and the end flushes once more.
-        let Some((memory, file)) = self.buffer.take() else { return };
-        let ranges = self.ranges.get(..self.waiting).unwrap_or_default();
-        if self.way == Way::ToCpu {
-            barrier::after_device();
-        }
-        let synced = ioctl::sync_batch(file, ranges);
-        let parts = std::mem::take(&mut self.parts);
-        self.waiting = 0;
+        let Some((first, file)) = self.first.take() else { return };
+        let (parts, waiting) = (mem::take(&mut self.parts), mem::take(&mut self.waiting));
+        let synced = match waiting {
+            // There is a cheaper call for one.
+            1 => self.alone(first),
+            _ => self.together(file, waiting).map_err(|errno| {
+                let name = &first.first.memory().name;
+                Error::os(name, format!("sync of {parts} parts"), errno)
+            }),
+        };
         match synced {
-            Ok(()) if self.way == Way::ToDevice => barrier::before_device(),
-            Ok(()) => {}
-            Err(errno) => {
-                let operation = format!("sync of {parts} parts");
-                self.error = Some(Error::os(&memory.name, operation, errno));
-                return;
+            Ok(()) => self.done += parts,
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    fn together(&self, file: BorrowedFd<'_>, waiting: usize) -> Result<(), Errno> {
+        let ranges = self.ranges.get(..waiting).unwrap_or_default();
+        match self.way {
+            Way::ToDevice => {
+                ioctl::sync_batch(file, ranges)?;
+                barrier::before_device();
+                Ok(())
+            }
+            Way::ToCpu => {
+                barrier::after_device();
+                ioctl::sync_batch(file, ranges)
             }
         }
-        self.done += parts;
     }
 }
 
