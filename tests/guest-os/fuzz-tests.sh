@@ -15,13 +15,18 @@ fuzz_tests() {
     add_counts "$1/targets.counts"
 }
 
-# Breaks the module in one place after the other; each time the fuzzer or the kernel
-# must say so. That a board takes too long, or ends, says nothing. Before a board's
-# first one, it runs with the module as it is, and nothing must be said.
+# Breaks the module in one place after the other; each time the fuzzer, a test or the
+# kernel must say so. That a board takes too long, or ends, says nothing. Before a
+# board's first one, it runs the same with the module as it is, and nothing must be said.
 # With a word, only those whose comment has it, or whose file.
 # The places are in tests/kmod-mutations, in the format of tests/mutations, but for
-# the last line, if there is one: a board, and then perhaps what its kernel has to say
-# or, with `fuzz`, which part has to fail.
+# the last line, if there is one: a board, and then perhaps what has to be told:
+#
+#   = BOARD WORDS             by its kernel, while the fuzzer runs
+#   = BOARD fuzz PART         by that part of the fuzzer
+#   = BOARD test NAME         by the guest's test of that name, which alone is run
+#   = BOARD test NAME; WORDS  by its kernel, while that test runs
+#
 # The copy is where it was the last time, for its programs are kept.
 kmod_mutation_tests() { # DIRECTORY [WORD]
     local file='' from='' to='' on=arm64 what='' line copy=$CACHE/kmod-mutations
@@ -56,11 +61,12 @@ kmod_mutation_tests() { # DIRECTORY [WORD]
 }
 
 # Runs a board with the copy's module; gives what it said.
-kmod_mutation_board() { # DIRECTORY COPY BOARD
+kmod_mutation_board() { # DIRECTORY COPY BOARD TEST, or nothing for the fuzzer
     rm -rf -- "${1:?}/$3"
     (
         passed=0 failed=0 qemu=''
-        export FUZZ=30000 SEED=1 SOURCE=$2
+        export SEED=1 SOURCE=$2
+        [ -n "$4" ] && export ONLY=$4 || export FUZZ=30000
         cd "$2"
         board_test "$3" "$1/$3" 2>&1
         echo "$3: $passed passed, $failed failed"
@@ -68,25 +74,31 @@ kmod_mutation_board() { # DIRECTORY COPY BOARD
 }
 
 # With the module as it is, the board passes; tried once.
-kmod_unbroken_passes() { # DIRECTORY COPY BOARD
-    if [ -z "${unbroken[$3]-}" ]; then
-        unbroken[$3]=no
+kmod_unbroken_passes() { # DIRECTORY COPY BOARD TEST
+    local run="$3${4:+, $4}"
+    if [ -z "${unbroken[$run]-}" ]; then
+        unbroken[$run]=no
         output=$(kmod_mutation_board "$@")
-        ! grep -q "^$3: [1-9][0-9]* passed, 0 failed$" <<<"$output" || unbroken[$3]=yes
-        [ "${unbroken[$3]}" = yes ] && echo "ok $3: passes unbroken" || printf '%s\n' "$output"
+        ! grep -q "^$3: [1-9][0-9]* passed, 0 failed$" <<<"$output" || unbroken[$run]=yes
+        [ "${unbroken[$run]}" = yes ] && echo "ok $run: passes unbroken" || printf '%s\n' "$output"
     fi
-    [ "${unbroken[$3]}" = yes ]
+    [ "${unbroken[$run]}" = yes ]
 }
 
 kmod_mutation() { # DIRECTORY COPY FILE FROM TO 'BOARD [WORDS]' WHAT
-    local whole name="$3: $7" output found board=${6%% *} said='fuzz [^:]*\|board: .*the kernel said: [^;]*'
+    local whole name="$3: $7" output found board=${6%% *} only='' said='fuzz [^:]*\|board: .*the kernel said: [^;]*'
     case $6 in
+        *' test '*'; '*)
+            only=${6#* test } said="board: .*the kernel said: .*${6#*; }[^;]*"
+            only=${only%%; *}
+            ;;
+        *' test '*) only=${6#* test } said=$only ;;
         *' fuzz '*) said=${6#* } ;;
         *' '*) said="board: .*the kernel said: .*${6#* }[^;]*" ;;
     esac
-    if ! kmod_unbroken_passes "$1" "$2" "$board"; then
+    if ! kmod_unbroken_passes "$1" "$2" "$board" "$only"; then
         failed=$((failed + 1))
-        echo "FAILED $name: $board fails without it"
+        echo "FAILED $name: $board${only:+, $only} fails without it"
         return
     fi
     whole=$(<"$2/$3")
@@ -96,7 +108,7 @@ kmod_mutation() { # DIRECTORY COPY FILE FROM TO 'BOARD [WORDS]' WHAT
         return
     fi
     printf '%s\n' "${whole/"$4"/"$5"}" >"$2/$3"
-    output=$(kmod_mutation_board "$1" "$2" "$board")
+    output=$(kmod_mutation_board "$1" "$2" "$board" "$only")
     printf '%s\n' "$whole" >"$2/$3"
     # A module that does not even load was not tried.
     found=$(grep -v 'FAILED fuzz load:' <<<"$output" | sed -n "s/^$board: FAILED \($said\)[:;].*/\1/p" | head -1)

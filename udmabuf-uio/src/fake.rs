@@ -275,7 +275,7 @@ const MEMORY: &str = "0x00000000fe000000 0x00000000fe001fff 0x0000000000040200\n
 #[test]
 fn a_pci_device_is_translated_if_its_group_is() {
     let fake = Fake::new();
-    fake.pci("uio_pci_generic", MEMORY);
+    let config = fake.pci("uio_pci_generic", MEMORY);
     let is_translated =
         || Pci::open_in(&fake.roots(), "edu", |_| true).unwrap().device().is_translated();
     assert!(!is_translated(), "there is no IOMMU");
@@ -290,6 +290,12 @@ fn a_pci_device_is_translated_if_its_group_is() {
     assert!(is_translated(), "not known to be none");
     fake.write(&format!("{group}/name"), "vfio-noiommu\n");
     assert!(!is_translated(), "vfio-pci's own group");
+    // What cannot be read decides nothing.
+    let kind = config.with_file_name("iommu_group").join("type");
+    fs::remove_file(&kind).unwrap();
+    fs::create_dir(&kind).unwrap();
+    let error = Pci::open_in(&fake.roots(), "edu", |_| true).unwrap_err().to_string();
+    assert!(error.contains("0000:00:02.0"), "{error}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::{
     fs::OFlags,
     io::{Errno, FdFlags, fcntl_getfd},
+    mm::MapFlags,
 };
 use udmabuf_sys::{
     abi::{self, ExportArgs},
@@ -28,8 +29,8 @@ use super::{
     claims::unbind,
     existing::traced,
     manager::Created,
+    map::Map,
     module::{CLASS, busybox, log, open},
-    parent,
     peer::{peek, peer, peer_must, results, unload_peer},
     raw,
 };
@@ -178,28 +179,57 @@ fn refusals(name: &str) -> Result<String> {
 
 /// Behind an IOMMU, one address range stands for pages from anywhere.
 fn scattered() -> Result<String> {
-    const PAGES: u8 = 200;
-    let made =
-        Created::new("m0", u64::from(PAGES) * 4096, &format!("bus=pci device={}", parent::edu()?))?;
-    let file = open(made.name)?;
-    for page in 0..PAGES {
-        file.write_at(&[page; 4096], u64::from(page) * 4096)?;
+    const NAME: &str = "udmabuf_scattered";
+    let file = open(NAME)?;
+    let size = ioctl::size(file.as_fd())?;
+    let pages = size / 4096;
+    let of = |page: u64| u8::try_from(page % 251);
+    for page in 0..pages {
+        file.write_all_at(&[of(page)?; 4096], page * 4096)?;
     }
-    for first in [0, 1, 77, PAGES - 1] {
-        let size = u64::from(PAGES - first) * 4096;
-        let dma_buf = export(&file, OFlags::RDWR, u64::from(first) * 4096, size)?;
+    let breaks = breaks(&file, usize::try_from(size)?)?;
+    ensure!(!breaks.is_empty(), "{NAME} is in one piece");
+    // The first piece with and without its end, and what is behind it.
+    for (first, end) in
+        [(0, pages), (1, breaks[0]), (breaks[0] - 1, breaks[0] + 1), (breaks[0], pages)]
+    {
+        let size = (end - first) * 4096;
+        let dma_buf = export(&file, OFlags::RDWR, first * 4096, size)?;
         let mapping = map(dma_buf.as_fd(), 0, usize::try_from(size)?)?;
         peer_must(&format!("attach {} 0", dma_buf.as_raw_fd()))?;
-        for page in [first, first.midpoint(PAGES - 1), PAGES - 1] {
-            let at = u64::from(page - first) * 4096;
-            ensure!(peek(at)? == u64::from(page), "page {page} is another for an importer");
-            ensure!(byte(&mapping, usize::try_from(at)?) == page, "page {page} is mapped wrong");
+        let sides = breaks.iter().flat_map(|&page| [page - 1, page]);
+        for page in sides.chain([first, first.midpoint(end), end - 1]) {
+            if !(first..end).contains(&page) {
+                continue;
+            }
+            let (at, expected) = ((page - first) * 4096, of(page)?);
+            ensure!(peek(at)? == u64::from(expected), "page {page} is another for an importer");
+            ensure!(
+                byte(&mapping, usize::try_from(at)?) == expected,
+                "page {page} is mapped wrong"
+            );
         }
         dma_buf_sync(dma_buf.as_fd())?;
         peer_must("detach")?;
     }
     unload_peer()?;
-    Ok("each page the right one, from any offset".into())
+    Ok(format!("{} pieces, each page the right one", breaks.len() + 1))
+}
+
+/// The pages that are not where the one before them ends.
+fn breaks(file: &File, len: usize) -> Result<Vec<u64>> {
+    // Of a mapping that is populated the kernel tells where its pages are.
+    let map = Map::new(file, len, MapFlags::POPULATE)?;
+    let mut entries = vec![0; len / 4096 * 8];
+    let pagemap = File::open("/proc/self/pagemap")?;
+    pagemap.read_exact_at(&mut entries, map.address() as u64 / 4096 * 8)?;
+    let number = |entry: &[u8]| -> Result<u64> {
+        Ok(u64::from_ne_bytes(entry.try_into()?) & ((1 << 55) - 1))
+    };
+    let numbers = entries.chunks_exact(8).map(number).collect::<Result<Vec<_>>>()?;
+    ensure!(numbers.iter().all(|&number| number != 0), "the kernel does not tell where pages are");
+    let after = (1..).zip(numbers.windows(2)).filter(|(_, pair)| pair[1] != pair[0] + 1);
+    Ok(after.map(|(page, _)| page).collect())
 }
 
 /// The same ioctls from 32-bit x86, with its layouts.

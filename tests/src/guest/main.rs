@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 fn run(board: &str) -> ExitCode {
-    let mut tests = Tests { failed: false };
+    let mut tests = Tests { failed: false, only: Only::asked() };
     if soak::asked().is_some() {
         soak::tests(&mut tests, board);
     } else if board == "arm64-large" {
@@ -92,6 +92,7 @@ fn run(board: &str) -> ExitCode {
     } else {
         all(&mut tests, board);
     }
+    tests.end();
     println!("guest finished");
     if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -233,19 +234,51 @@ fn all(run: &mut Tests, board: &str) {
 
 /// In a program of another word size, on the same kernel.
 fn interfaces(name: &str) -> ExitCode {
-    let mut tests = Tests { failed: false };
+    let mut tests = Tests { failed: false, only: None };
     sync::ioctls(&mut tests, name);
     claims::tests(&mut tests, name);
     export::ioctls(&mut tests, name);
     if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// What others need.
+const FIRST: [&str; 3] = ["load", "page tables", "faults set up"];
+
 struct Tests {
     failed: bool,
+    /// The only one to run, beside [`FIRST`], if the kernel's command line says so:
+    /// `tests/run kmod-mutations`.
+    only: Option<Only>,
+}
+
+struct Only {
+    name: String,
+    has_run: bool,
+}
+
+impl Only {
+    fn asked() -> Option<Self> {
+        std::env::var("only").ok().map(|name| Self { name, has_run: false })
+    }
 }
 
 impl Tests {
+    /// That there is no such test is a failure.
+    fn end(&mut self) {
+        if let Some(Only { name, has_run: false }) = &self.only {
+            println!("FAILED only: no test {name:?} is run on this board");
+            self.failed = true;
+        }
+    }
+
     fn test(&mut self, name: &str, test: impl FnOnce() -> Result<String>) {
+        if let Some(only) = &mut self.only {
+            let is_it = only.name == name;
+            only.has_run |= is_it;
+            if !is_it && !FIRST.contains(&name) {
+                return;
+            }
+        }
         let outcome = catch_unwind(AssertUnwindSafe(test))
             .unwrap_or_else(|_| Err(anyhow::anyhow!("panicked; its message is on the console")));
         match outcome {

@@ -96,7 +96,12 @@ fn commands() -> Result<String> {
     let mut list = String::new();
     manager.read_to_string(&mut list)?;
     ensure!(list == "m1 8192\nm2 4096\nm3 4096\n", "list: {list:?}");
-    manager.write_all(b"delete m1\ndelete m2;delete m3\n")?;
+    // The next answer, too, is read from its start.
+    manager.write_all(b"delete m1\nlist\n")?;
+    list.clear();
+    manager.read_to_string(&mut list)?;
+    ensure!(list == "m2 4096\nm3 4096\n", "list: {list:?}");
+    manager.write_all(b"delete m2;delete m3\n")?;
     manager.write_all(b"list\n")?;
     list.clear();
     manager.read_to_string(&mut list)?;

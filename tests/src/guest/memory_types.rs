@@ -168,12 +168,18 @@ fn emptied() -> Result<String> {
         Map::new(&File::from(dma_buf), 4096, MapFlags::empty())?.set(0, 1);
         Ok(())
     };
-    let by_kernel = || -> Result<()> {
+    let mapped_by_kernel = || -> Result<()> {
         let (dma_buf, _) = ioctl::export(open(made.name)?.as_fd(), OFlags::RDWR, 0, 4096)?;
-        peer_must(&format!("vmap {}", dma_buf.as_raw_fd()))?;
+        peer_must(&format!("vmap {}", dma_buf.as_raw_fd()))
+    };
+    let unmapped_by_kernel = || -> Result<()> {
         peer_must("poke 0 1")?;
         peer_must("vunmap")?;
         unload_peer()
+    };
+    let by_kernel = || -> Result<()> {
+        mapped_by_kernel()?;
+        unmapped_by_kernel()
     };
     let users: [(&str, &dyn Fn() -> Result<()>); 4] = [
         ("mapping", &mapped),
@@ -193,6 +199,11 @@ fn emptied() -> Result<String> {
     cached.set(0, 2);
     drop(cached);
     ensure!(uncached()?, "not emptied after a mapping that stayed cached");
+    mapped_by_kernel()?;
+    let beside = uncached();
+    unmapped_by_kernel()?;
+    ensure!(beside?, "not emptied beside a kernel mapping");
+    ensure!(uncached()?, "not emptied after a kernel mapping that stayed");
     // A part is emptied for itself alone.
     mapped()?;
     let part = traced(|| {

@@ -239,6 +239,8 @@ fn waits_alone() -> Result<String> {
     thread::scope(|scope| {
         let remover = scope.spawn(unbind_driven);
         let outcome = wait_for_removal(bound.name).and_then(|()| peer("notify"));
+        // One that does not wait has the time to end.
+        thread::sleep(Duration::from_millis(500));
         let waits = !remover.is_finished();
         // In any case, or the scope would wait for ever.
         peer_must("detach")?;
