@@ -6,7 +6,7 @@ use std::{io, os::fd::BorrowedFd, ptr::NonNull};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
-use crate::{abi::Lent, ioctl};
+use crate::abi::Lent;
 
 /// A shared, writable mapping of a whole buffer, unmapped on drop and not
 /// inherited over `fork`.
@@ -43,11 +43,9 @@ impl Mapping {
         }
         let map = MmapOptions::new().len(len).map_raw(&fd)?;
         // A child that shared the pages could write them while the device owns
-        // them. A driver that has capabilities refuses the inheritance itself; to
-        // ask for it again would take longer than to ask the driver.
-        if ioctl::capabilities(fd).is_err() {
-            map.advise(Advice::DontFork)?;
-        }
+        // them. The module in `kmod/` refuses the inheritance itself; the older
+        // driver does not.
+        map.advise(Advice::DontFork)?;
         Ok(Self(map))
     }
 

@@ -342,7 +342,7 @@ struct u_dma_buf_caps {
  */
 #define U_DMA_BUF_CAP_ADVICE		(1ULL << 7)
 
-/* Only reads. A driver that has it lets no mapping be inherited over fork(). */
+/* Only reads. */
 #define U_DMA_BUF_IOCTL_GET_CAPS \
 	_IOR(U_DMA_BUF_IOCTL_TYPE, 0x41, struct u_dma_buf_caps)
 
