@@ -39,6 +39,7 @@ mod security;
 mod soak;
 mod sync;
 mod syscalls;
+mod uevents;
 mod uio;
 mod unplug;
 mod vfio;
@@ -139,6 +140,7 @@ fn all(run: &mut Tests, board: &str) {
     sync::tests(run, PAIR[0]);
     claims::tests(run, PAIR[0]);
     manager::tests(run);
+    run.test("udev is told", uevents::told);
     // So many devices take minutes where each is watched.
     if board != "arm64-debug" {
         run.test("256 minor numbers", manager::all_minors);
