@@ -187,40 +187,6 @@ err_free:
 	return ERR_PTR(-ENOMEM);
 }
 
-static void udb_device_release(struct device *sys_dev)
-{
-	kfree(sys_dev);
-}
-
-/*
- * As device_create_with_groups(), but without power/: a buffer has nothing to
- * suspend, and those files take as long to make as all the others.
- */
-static struct device *udb_device_new(struct udb_buffer *buf, const char *name)
-{
-	struct device *sys_dev = kzalloc(sizeof(*sys_dev), GFP_KERNEL);
-	int ret;
-
-	if (!sys_dev)
-		return ERR_PTR(-ENOMEM);
-	device_initialize(sys_dev);
-	sys_dev->class = udb_class;
-	sys_dev->parent = buf->own;
-	sys_dev->devt = udb_devt(buf->minor);
-	sys_dev->groups = udb_groups;
-	sys_dev->release = udb_device_release;
-	dev_set_drvdata(sys_dev, buf);
-	device_set_pm_not_required(sys_dev);
-	ret = dev_set_name(sys_dev, "%s", name);
-	if (!ret)
-		ret = device_add(sys_dev);
-	if (ret) {
-		put_device(sys_dev);
-		return ERR_PTR(ret);
-	}
-	return sys_dev;
-}
-
 /* Makes the buffer visible; it has to be ready. */
 static int udb_register(struct udb_buffer *buf, const char *name)
 {
@@ -237,7 +203,9 @@ static int udb_register(struct udb_buffer *buf, const char *name)
 	}
 
 	udb_minor_publish(buf->minor, buf);
-	sys_dev = udb_device_new(buf, name);
+	/* Released by the kernel's own code, as that may be after the module has gone. */
+	sys_dev = device_create_with_groups(udb_class, buf->own, udb_devt(buf->minor),
+					    buf, udb_groups, "%s", name);
 	mutex_unlock(&names_lock);
 	if (IS_ERR(sys_dev)) {
 		udb_minor_publish(buf->minor, NULL);
@@ -289,7 +257,7 @@ static int udb_buffer_start(struct udb_buffer *buf, const struct udb_spec *spec)
 	return 0;
 
 err_revoke:
-	/* For a file opened before device_add() failed. */
+	/* For a file opened before device_create_with_groups() failed. */
 	udb_revoke(buf);
 	unmap_mapping_range(buf->inode->i_mapping, 0, 0, 1);
 	udb_wait_unpinned(buf);
