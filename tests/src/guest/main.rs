@@ -98,10 +98,18 @@ fn run(board: &str) -> ExitCode {
     if tests.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// `tests/run debug-kernel`: also what takes long where everything is watched.
+pub(crate) fn is_whole() -> bool {
+    std::env::var("whole").is_ok_and(|value| value == "yes")
+}
+
 fn all(run: &mut Tests, board: &str) {
     let coherent = !matches!(board, "x86_64" | "versal");
     let pairs = if coherent { &[PAIR, COHERENT_PAIR][..] } else { &[PAIR] };
 
+    if is_whole() && faults::are_possible() {
+        run.test("faults of loading", loading::faults);
+    }
     run.test("module not loaded", errors::not_loaded);
     run.test("failed load", module::failed_load);
     run.test("fault 16 sizes of 4 GiB", module::too_large);
@@ -142,12 +150,13 @@ fn all(run: &mut Tests, board: &str) {
     manager::tests(run);
     run.test("udev is told", uevents::told);
     // So many devices take minutes where each is watched.
-    if board != "arm64-debug" {
+    if board != "arm64-debug" || is_whole() {
         run.test("256 minor numbers", manager::all_minors);
     }
     export::tests(run, board, PAIR[0]);
     in_kernel::tests(run, board);
-    if board == "arm64" {
+    // Whose kernels have what it takes: probes, and the functions that it probes.
+    if matches!(board, "arm64" | "arm64-debug") {
         run.test("what the DMA API is told", || dma_api::told(PAIR[0]));
     }
     faults::tests(run);
@@ -199,7 +208,7 @@ fn all(run: &mut Tests, board: &str) {
             if unplug::is_possible() {
                 unplug::tests(run, PAIR);
             }
-            if vfio::is_possible() && board != "arm64-debug" {
+            if vfio::is_possible() {
                 vfio::tests(run, PAIR);
             }
             run.test("edu in flight", || edu::in_flight(PAIR));
