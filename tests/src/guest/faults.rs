@@ -268,7 +268,7 @@ fn managed() -> Result<String> {
 
 /// While `what` runs, the kernel's trace has a line for each platform device that is
 /// added.
-pub(crate) fn with_additions_traced<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+fn with_additions_traced<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
     const PROBES: &str = "/sys/kernel/debug/tracing/kprobe_events";
     let enable = "/sys/kernel/debug/tracing/events/udb_faults/enable";
     fs::write(PROBES, "p:udb_faults/a_device_comes platform_device_add")?;
@@ -280,7 +280,7 @@ pub(crate) fn with_additions_traced<T>(what: impl FnOnce() -> Result<T>) -> Resu
 }
 
 /// What the trace says since it was last asked.
-pub(crate) fn was_added() -> Result<bool> {
+fn was_added() -> Result<bool> {
     const TRACE: &str = "/sys/kernel/debug/tracing/trace";
     let added = fs::read_to_string(TRACE)?.contains("a_device_comes");
     fs::write(TRACE, "")?;

@@ -2,12 +2,9 @@
 //! then, and leaves nothing behind. What the kernel allocates for any module before is
 //! its own affair; its trace says where the module begins.
 
-use std::{
-    ffi::{CStr, CString},
-    fs,
-};
+use std::{ffi::CStr, fs};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::{
     io::Errno,
     system::{delete_module, init_module},
@@ -15,9 +12,8 @@ use rustix::{
 use udmabuf_sys::manager;
 
 use super::{
-    faults::{failing, set_up, was_added, with_additions_traced},
+    faults::{failing, set_up},
     module::{CLASS, DRIVER, MODULE, is_gone},
-    parent,
 };
 
 const NAME: &CStr = c"u_dma_buf";
@@ -35,13 +31,9 @@ struct Loaded {
 }
 
 fn load(image: &[u8], nth: u32) -> Result<Loaded> {
-    load_with(image, nth, c"")
-}
-
-fn load_with(image: &[u8], nth: u32, parameters: &CStr) -> Result<Loaded> {
     ensure!(is_gone()?, "{DRIVER} is there before the module");
     fs::write(TRACE, "")?;
-    let (result, left) = failing(nth, || init_module(image, parameters))?;
+    let (result, left) = failing(nth, || init_module(image, c""))?;
     let began = fs::read_to_string(TRACE)?.contains("module_load: u_dma_buf");
     Ok(Loaded { result, failed: left == 0, left, began })
 }
@@ -62,7 +54,7 @@ pub(crate) fn faults() -> Result<String> {
     let autoprobe = "/sys/bus/platform/drivers_autoprobe";
     fs::write(autoprobe, "0")?;
     fs::write(LOADS, "1")?;
-    let said = each().and_then(|(said, first)| Ok(format!("{said}; {}", with_buffers(first)?)));
+    let said = each();
     fs::write(LOADS, "0")?;
     fs::write(autoprobe, "1")?;
     said
@@ -81,8 +73,7 @@ fn is_own(image: &[u8], nth: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// And the first fault that was the module's.
-fn each() -> Result<(String, u32)> {
+fn each() -> Result<String> {
     let image = fs::read(MODULE)?;
     let whole = load(&image, NEVER)?;
     whole.result.context("loading")?;
@@ -114,38 +105,5 @@ fn each() -> Result<(String, u32)> {
         faults += 1;
     }
     ensure!(without < faults, "no load failed for lack of memory, of {faults}");
-    let said = format!("{faults} failed, {without} of them borne, after {before} of the kernel's");
-    Ok((said, first))
-}
-
-/// With buffers that parameters ask for, until the first is the device model's. No
-/// driver probes it, so that each load fails at last; here for lack of memory, as each
-/// one before.
-fn with_buffers(first: u32) -> Result<String> {
-    let image = fs::read(MODULE)?;
-    let bind = format!("udmabuf0=8192 udmabuf1=4096 bind=pci/{}", parent::edu()?);
-    let parameters = CString::new(bind)?;
-    with_additions_traced(|| {
-        let (mut faults, mut without) = (0, 0);
-        for nth in first.. {
-            let Loaded { result, failed, began, .. } = load_with(&image, nth, &parameters)?;
-            let added = was_added()?;
-            nothing().with_context(|| format!("with buffers, after fault {nth}"))?;
-            ensure!(failed, "with buffers, fault {nth}: the kernel's trace tells of no device");
-            match result {
-                // What reads the parameters comes first.
-                Err(_) if !began => {}
-                Err(Errno::NOMEM) => faults += 1,
-                // The device model's, of a device without a name.
-                Err(Errno::INVAL) if added => break,
-                Err(Errno::NXIO) if added => without += 1,
-                other => bail!("with buffers, fault {nth}: {other:?}"),
-            }
-            if added && result == Err(Errno::NOMEM) {
-                break;
-            }
-        }
-        ensure!(faults > without, "{faults} faults, {without} of them borne");
-        Ok(format!("with buffers {faults}, and {without} borne"))
-    })
+    Ok(format!("{faults} failed, {without} of them borne, after {before} of the kernel's"))
 }
