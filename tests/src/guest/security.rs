@@ -22,7 +22,7 @@ use udmabuf::Buffer;
 use udmabuf_sys::{abi, ioctl, manager};
 
 use super::{
-    Pair, Tests, is_whole,
+    Pair, Tests,
     manager::Created,
     map::{Map, map_at},
     module::{CLASS, log, open},
@@ -36,7 +36,7 @@ pub(crate) fn tests(run: &mut Tests, board: &str, [name, other]: Pair) {
     run.test("security: nobody with a device file", || nobody::tries([name, other]));
     run.test("security: claims are bounded", bounded_claims);
     // Tens of thousands of files and mappings: once is enough.
-    if board == "arm64" || is_whole() {
+    if board == "arm64" {
         run.test("security: memory is charged", charged::all);
     }
     run.test("security: no kernel addresses", no_addresses);
