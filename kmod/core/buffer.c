@@ -81,11 +81,17 @@ int udb_check(struct udb_buffer *buf)
 /* After this nobody enters, and whoever was inside has left. */
 static void udb_revoke(struct udb_buffer *buf)
 {
+	bool used;
+
 	down_write(&buf->life);
 	WRITE_ONCE(buf->gone, true);
 	up_write(&buf->life);
-	/* For syncs. */
-	synchronize_rcu_expedited();
+	spin_lock(&buf->lock);
+	used = buf->users;
+	spin_unlock(&buf->lock);
+	/* For syncs. All are a user's, and one from now on sees it gone. */
+	if (used)
+		synchronize_rcu_expedited();
 	udb_lent_gone(buf);
 }
 
@@ -195,7 +201,7 @@ static int udb_register(struct udb_buffer *buf, const char *name)
 
 	mutex_lock(&names_lock);
 	taken = class_find_device_by_name(udb_class, name);
-	if (taken || (!udb_params_made(buf->own) && udb_params_want_name(name))) {
+	if (taken || (!udb_params_request(buf->own) && udb_params_want_name(name))) {
 		put_device(taken);
 		mutex_unlock(&names_lock);
 		dev_err(buf->own, "the name %s is taken\n", name);
@@ -268,7 +274,7 @@ err_revoke:
 /* With spec->parent, if there is one, keeping its driver. */
 static int udb_buffer_make(struct device *own, const struct udb_spec *spec)
 {
-	bool reserved = udb_params_made(own);
+	bool reserved = udb_params_request(own);
 	struct udb_buffer *buf;
 	int minor, ret;
 
@@ -310,13 +316,13 @@ err_minor:
 
 int udb_buffer_create(struct device *own)
 {
-	struct udb_spec spec = { };
+	struct udb_spec spec;
 	int ret;
 
-	ret = udb_read_properties(own, &spec);
+	ret = udb_spec_init(own, &spec);
 	if (ret)
 		goto out;
-	if (spec.parent) {
+	if (spec.parent && !spec.parent_asked) {
 		ret = udb_parent_link(own, spec.parent);
 		if (ret) {
 			dev_err(own, "bind: %s %s\n", dev_name(spec.parent), ret == -EINVAL ?
@@ -324,12 +330,10 @@ int udb_buffer_create(struct device *own)
 				"cannot be linked to");
 			goto out;
 		}
-	} else {
-		spec.parent = get_device(udb_made_parent(own));
 	}
 	ret = udb_buffer_make(own, &spec);
 out:
-	udb_spec_release(&spec);
+	udb_spec_exit(&spec);
 	return ret;
 }
 
@@ -353,7 +357,7 @@ void udb_buffer_remove(struct device *own)
 	struct udb_buffer *buf = dev_get_drvdata(own);
 
 	udb_buffer_retire(buf);
-	if (!udb_params_made(own))
+	if (!udb_params_request(own))
 		udb_minor_release(buf->minor);
 	udb_made_unbound(own);
 	udb_put(buf);

@@ -13,7 +13,6 @@
 #include <linux/mmzone.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
-#include <linux/property.h>
 #include <linux/sched/mm.h>
 #include <linux/splice.h>
 #include <linux/uaccess.h>
@@ -73,16 +72,6 @@ static inline void udb_free_noncontiguous(struct device *dev, size_t size, struc
 {
 }
 #endif
-
-/* Properties that go when the device does. */
-static inline int udb_add_properties(struct device *dev, const struct property_entry *properties)
-{
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0)
-	return device_create_managed_software_node(dev, properties, NULL);
-#else
-	return device_add_properties(dev, properties);
-#endif
-}
 
 /* Of a page in high memory, for a moment without sleep. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 11, 0)

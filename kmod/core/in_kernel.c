@@ -11,23 +11,6 @@
 #include "../include/linux/u-dma-buf.h"
 #include "udb.h"
 
-/* In the order of quirk_mmap_mode; 0: the default. */
-static int udb_quirk_name(u64 option, const char **name)
-{
-	static const char * const names[] = {
-		[1] = "quirk-mmap-off",
-		[2] = "quirk-mmap-on",
-		[3] = "quirk-mmap-auto",
-		[4] = "quirk-mmap-page",
-	};
-	unsigned int mode = (option >> U_DMA_BUF_OPTION_MMAP_MODE_SHIFT) & 7;
-
-	if (mode >= ARRAY_SIZE(names))
-		return -EINVAL;
-	*name = names[mode];
-	return 0;
-}
-
 struct device *u_dma_buf_device_create(const char *name, int id, size_t size, u64 option,
 				       struct device *parent)
 {
@@ -36,10 +19,11 @@ struct device *u_dma_buf_device_create(const char *name, int id, size_t size, u6
 		.size = size,
 		.minor = id < 0 ? UDB_ANY_MINOR : id,
 		.dma_mask_bits = option & U_DMA_BUF_OPTION_DMA_MASK,
+		.mmap_mode = (option >> U_DMA_BUF_OPTION_MMAP_MODE_SHIFT) & 7,
 		.parent = parent,
 	};
 
-	if (udb_quirk_name(option, &request.quirk))
+	if (request.mmap_mode > UDB_MMAP_PAGE)
 		return ERR_PTR(-EINVAL);
 	/* Its driver is the caller, and so stays; also in its probe. */
 	if (parent && (!READ_ONCE(parent->driver) || !parent->dma_mask ||

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
  * Buffers that the manager or another module asks for: each becomes a platform
- * device with properties, and goes the way of a device-tree node from there.
+ * device, and goes the way of a device-tree node from there.
  */
 #include <linux/device.h>
 #include <linux/err.h>
 #include <linux/mutex.h>
 #include <linux/platform_device.h>
-#include <linux/property.h>
 #include <linux/seq_buf.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -18,8 +17,7 @@
 struct udb_made {
 	struct list_head link;
 	struct platform_device *pdev;
-	bool by_manager;
-	struct device *parent;	/* with a reference, whose driver asked; or NULL */
+	struct udb_request request;	/* with strings, and a reference to parent */
 	int error;		/* how its probe ended, which adding it does not tell */
 	/* With udb_made_lock held: while it is bound. */
 	struct udb_buffer *buf;
@@ -56,7 +54,7 @@ void udb_made_probed(struct device *dev, int error)
 		return;
 	spin_lock(&udb_made_lock);
 	made->buf = dev_get_drvdata(dev);
-	if (!made->by_manager)
+	if (!made->request.by_manager)
 		udb_pin(made->buf, &made->pin, NULL);
 	spin_unlock(&udb_made_lock);
 }
@@ -73,43 +71,12 @@ void udb_made_unbound(struct device *dev)
 	spin_unlock(&udb_made_lock);
 }
 
-struct device *udb_made_parent(struct device *dev)
+/* In the probe of dev: NULL if it is none of those. */
+const struct udb_request *udb_made_request(struct device *dev)
 {
 	struct udb_made *made = udb_made_find(dev);
 
-	return made ? made->parent : NULL;
-}
-
-static int udb_made_describe(struct device *dev, const struct udb_request *request)
-{
-	struct property_entry properties[7] = {
-		PROPERTY_ENTRY_U64("size", request->size),
-	};
-	unsigned int mask = request->dma_mask_bits;
-	unsigned int n = 1;
-	char *bind = NULL;
-	int ret;
-
-	if (request->name)
-		properties[n++] = PROPERTY_ENTRY_STRING("device-name", request->name);
-	if (request->minor != UDB_ANY_MINOR)
-		properties[n++] = PROPERTY_ENTRY_U32("minor-number", request->minor);
-	if (request->quirk)
-		properties[n++] = PROPERTY_ENTRY_BOOL(request->quirk);
-	if (request->device) {
-		bind = kasprintf(GFP_KERNEL, "%s/%s", request->bus ?: "platform",
-				 request->device);
-		if (!bind)
-			return -ENOMEM;
-		properties[n++] = PROPERTY_ENTRY_STRING("bind", bind);
-	} else if (!mask && !request->parent) {
-		mask = udb_dma_mask_bit;
-	}
-	if (mask)
-		properties[n++] = PROPERTY_ENTRY_U32("dma-mask", mask);
-	ret = udb_add_properties(dev, properties);
-	kfree(bind);
-	return ret;
+	return made ? &made->request : NULL;
 }
 
 static void udb_made_forget(struct udb_made *made)
@@ -122,8 +89,42 @@ static void udb_made_forget(struct udb_made *made)
 static void udb_made_unpin(struct udb_made *made)
 {
 	/* Pinned, it cannot go. */
-	if (!made->by_manager && made->buf)
+	if (!made->request.by_manager && made->buf)
 		udb_unpin(made->buf, &made->pin);
+}
+
+static void udb_made_kfree(struct udb_made *made)
+{
+	put_device(made->request.parent);
+	kfree(made->request.name);
+	kfree(made->request.bind);
+	kfree(made);
+}
+
+/* Nobody knows of it yet. NULL: no memory. */
+static struct udb_made *udb_made_new(const struct udb_request *request)
+{
+	struct udb_made *made = kzalloc(sizeof(*made), GFP_KERNEL);
+
+	if (!made)
+		return NULL;
+	made->error = -ENXIO;
+	made->request = *request;
+	get_device(request->parent);
+	made->request.name = kstrdup(request->name, GFP_KERNEL);
+	made->request.bind = kstrdup(request->bind, GFP_KERNEL);
+	made->pdev = platform_device_alloc(UDB_NAME, PLATFORM_DEVID_AUTO);
+	if (!made->pdev || !made->request.name != !request->name ||
+	    !made->request.bind != !request->bind) {
+		platform_device_put(made->pdev);
+		udb_made_kfree(made);
+		return NULL;
+	}
+	/* Nothing to suspend, and no files that would say so. */
+	device_set_pm_not_required(&made->pdev->dev);
+	/* Programs are told of the buffer's own device. */
+	dev_set_uevent_suppress(&made->pdev->dev, true);
+	return made;
 }
 
 /*
@@ -135,8 +136,7 @@ static void udb_made_free(struct udb_made *made)
 	udb_made_unpin(made);
 	platform_device_del(made->pdev);
 	platform_device_put(made->pdev);
-	put_device(made->parent);
-	kfree(made);
+	udb_made_kfree(made);
 }
 
 /*
@@ -156,27 +156,11 @@ static void udb_made_orphaned(void *data)
 /* The device, without a reference, or an error pointer. */
 struct device *udb_made_create(const struct udb_request *request)
 {
-	struct udb_made *made = kzalloc(sizeof(*made), GFP_KERNEL);
+	struct udb_made *made = udb_made_new(request);
 	int ret;
 
 	if (!made)
 		return ERR_PTR(-ENOMEM);
-	made->by_manager = request->by_manager;
-	made->parent = get_device(request->parent);
-	made->error = -ENXIO;
-	made->pdev = platform_device_alloc(UDB_NAME, PLATFORM_DEVID_AUTO);
-	if (!made->pdev) {
-		ret = -ENOMEM;
-		goto err_free;
-	}
-	/* Nothing to suspend, and no files that would say so. */
-	device_set_pm_not_required(&made->pdev->dev);
-	/* Programs are told of the buffer's own device. */
-	dev_set_uevent_suppress(&made->pdev->dev, true);
-	ret = udb_made_describe(&made->pdev->dev, request);
-	if (ret)
-		goto err_put;
-
 	mutex_lock(&udb_made_mutex);
 	spin_lock(&udb_made_lock);
 	list_add_tail(&made->link, &udb_made_all);
@@ -185,8 +169,8 @@ struct device *udb_made_create(const struct udb_request *request)
 	if (ret)
 		goto err_forget;
 	ret = made->error;
-	if (!ret && made->parent)
-		ret = devm_add_action(made->parent, udb_made_orphaned, made);
+	if (!ret && made->request.parent)
+		ret = devm_add_action(made->request.parent, udb_made_orphaned, made);
 	if (ret)
 		goto err_del;
 	mutex_unlock(&udb_made_mutex);
@@ -198,11 +182,8 @@ err_del:
 err_forget:
 	udb_made_forget(made);
 	mutex_unlock(&udb_made_mutex);
-err_put:
 	platform_device_put(made->pdev);
-err_free:
-	put_device(made->parent);
-	kfree(made);
+	udb_made_kfree(made);
 	return ERR_PTR(ret);
 }
 
@@ -222,26 +203,18 @@ static int udb_made_retire(struct udb_made *made)
 		kref_get(&buf->ref);
 	spin_unlock(&udb_made_lock);
 	if (buf) {
-		ret = udb_buffer_close(buf, !made->by_manager);
+		ret = udb_buffer_close(buf, !made->request.by_manager);
 		udb_put(buf);
 	}
 	/* Somebody unbinds it, and may have to wait: for its maker. */
 	if (ret == -ENODEV)
-		ret = made->by_manager ? -EBUSY : 0;
+		ret = made->request.by_manager ? -EBUSY : 0;
 	if (ret)
 		return ret;
-	if (made->parent)
-		devm_remove_action(made->parent, udb_made_orphaned, made);
+	if (made->request.parent)
+		devm_remove_action(made->request.parent, udb_made_orphaned, made);
 	udb_made_forget(made);
 	return 0;
-}
-
-static bool udb_made_has_name(struct udb_made *made, const char *name)
-{
-	const char *own;
-
-	return !device_property_read_string(&made->pdev->dev, "device-name", &own) &&
-	       !strcmp(own, name);
 }
 
 /* What the manager made. */
@@ -252,7 +225,7 @@ int udb_made_delete(const char *name)
 
 	mutex_lock(&udb_made_mutex);
 	list_for_each_entry(made, &udb_made_all, link) {
-		if (!made->by_manager || !udb_made_has_name(made, name))
+		if (!made->request.by_manager || strcmp(made->request.name, name))
 			continue;
 		ret = udb_made_retire(made);
 		break;
@@ -271,7 +244,7 @@ int udb_made_remove(struct device *dev)
 
 	mutex_lock(&udb_made_mutex);
 	made = udb_made_find(dev);
-	if (made && !made->by_manager)
+	if (made && !made->request.by_manager)
 		ret = udb_made_retire(made);
 	mutex_unlock(&udb_made_mutex);
 	if (!ret)
@@ -285,8 +258,8 @@ void udb_made_remove_all(void)
 
 	/* Nobody else is left. */
 	list_for_each_entry_safe(made, next, &udb_made_all, link) {
-		if (made->parent)
-			devm_remove_action(made->parent, udb_made_orphaned, made);
+		if (made->request.parent)
+			devm_remove_action(made->request.parent, udb_made_orphaned, made);
 		udb_made_forget(made);
 		udb_made_free(made);
 	}
@@ -304,15 +277,10 @@ char *udb_made_list(void)
 		return NULL;
 	seq_buf_init(&s, text, size - 1);
 	mutex_lock(&udb_made_mutex);
-	list_for_each_entry(made, &udb_made_all, link) {
-		const char *name;
-		u64 bytes;
-
-		if (made->by_manager &&
-		    !device_property_read_string(&made->pdev->dev, "device-name", &name) &&
-		    !device_property_read_u64(&made->pdev->dev, "size", &bytes))
-			seq_buf_printf(&s, "%s %llu\n", name, bytes);
-	}
+	list_for_each_entry(made, &udb_made_all, link)
+		if (made->request.by_manager)
+			seq_buf_printf(&s, "%s %llu\n", made->request.name,
+				       made->request.size);
 	mutex_unlock(&udb_made_mutex);
 	text[seq_buf_used(&s)] = '\0';
 	return text;

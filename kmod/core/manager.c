@@ -43,12 +43,6 @@ static const char *udb_option(const char *word, const char *key)
 	return strncmp(word, key, len) || word[len] != '=' ? NULL : word + len + 1;
 }
 
-static bool udb_is_quirk(const char *word)
-{
-	return !strcmp(word, "quirk-mmap-on") || !strcmp(word, "quirk-mmap-off") ||
-	       !strcmp(word, "quirk-mmap-auto") || !strcmp(word, "quirk-mmap-page");
-}
-
 /* The next word of the command, or NULL. */
 static char *udb_next_word(char **text)
 {
@@ -66,8 +60,16 @@ static int udb_parse_size(const char *text, u64 *size)
 	return kstrtou64(text, 0, size) ? -EINVAL : 0;
 }
 
-static int udb_parse_option(const char *word, struct udb_request *request)
+/* A create command; the strings are in it. */
+struct udb_wanted {
+	struct udb_request request;
+	const char *bus;	/* NULL: platform */
+	const char *device;
+};
+
+static int udb_parse_option(const char *word, struct udb_wanted *wanted)
 {
+	struct udb_request *request = &wanted->request;
 	const char *value;
 
 	value = udb_option(word, "size");
@@ -79,45 +81,53 @@ static int udb_parse_option(const char *word, struct udb_request *request)
 		       !request->dma_mask_bits ? -EINVAL : 0;
 	value = udb_option(word, "bus");
 	if (value) {
-		request->bus = value;
+		wanted->bus = value;
 		return strcmp(value, "platform") && strcmp(value, "pci") ? -EINVAL : 0;
 	}
 	value = udb_option(word, "device");
 	if (value) {
-		request->device = value;
+		wanted->device = value;
 		return *value ? 0 : -EINVAL;
 	}
-	if (!udb_is_quirk(word))
-		return -EINVAL;
-	request->quirk = word;
-	return 0;
+	request->mmap_mode = udb_quirk_mode(word);
+	return request->mmap_mode ? 0 : -EINVAL;
 }
 
 static int udb_command_create(char *rest)
 {
-	struct udb_request request = { .minor = UDB_ANY_MINOR, .by_manager = true };
+	struct udb_wanted wanted = { .request = { .minor = UDB_ANY_MINOR, .by_manager = true } };
+	struct udb_request *request = &wanted.request;
+	struct device *dev;
 	char *word;
 	int ret;
 
-	request.name = udb_next_word(&rest);
-	if (!request.name)
+	request->name = udb_next_word(&rest);
+	if (!request->name)
 		return -EINVAL;
 	word = udb_next_word(&rest);
 	/* The size comes second, or as an option. */
 	if (word && (isdigit(*word) || *word == '+')) {
-		ret = udb_parse_size(word, &request.size);
+		ret = udb_parse_size(word, &request->size);
 		if (ret)
 			return ret;
 		word = udb_next_word(&rest);
 	}
 	for (; word; word = udb_next_word(&rest)) {
-		ret = udb_parse_option(word, &request);
+		ret = udb_parse_option(word, &wanted);
 		if (ret)
 			return ret;
 	}
-	if (!request.size || (request.bus && !request.device))
+	if (!request->size || (wanted.bus && !wanted.device))
 		return -EINVAL;
-	return PTR_ERR_OR_ZERO(udb_made_create(&request));
+	if (wanted.device) {
+		request->bind = kasprintf(GFP_KERNEL, "%s/%s", wanted.bus ?: "platform",
+					  wanted.device);
+		if (!request->bind)
+			return -ENOMEM;
+	}
+	dev = udb_made_create(request);
+	kfree(request->bind);
+	return PTR_ERR_OR_ZERO(dev);
 }
 
 static int udb_command_delete(char *rest)

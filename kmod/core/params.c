@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Buffers that module parameters ask for: each becomes a platform device with
- * properties, and goes the way of a device-tree node from there.
+ * Buffers that module parameters ask for: each becomes a platform device, and goes
+ * the way of a device-tree node from there.
  */
 #include <linux/kernel.h>
 #include <linux/moduleparam.h>
 #include <linux/platform_device.h>
-#include <linux/property.h>
 #include <linux/string.h>
 
 #include "compat.h"
@@ -77,23 +76,25 @@ static struct platform_device *udb_param_pdev[UDB_PARAMS];
 /* How their probes ended, which adding a device does not tell. */
 static int udb_param_error[UDB_PARAMS];
 
+static struct udb_request udb_param_request[UDB_PARAMS];
+
 /*
- * Is it one of the devices made here, whose minor is reserved? Neither platform
- * data nor a property says so: driver_override and the device tree bind others.
+ * NULL if it is none of the devices made here, whose minor is reserved. Platform
+ * data would not do: driver_override binds others, which have their own.
  */
-bool udb_params_made(struct device *dev)
+const struct udb_request *udb_params_request(struct device *dev)
 {
 	unsigned int i;
 
 	for (i = 0; i < UDB_PARAMS; i++)
 		if (to_platform_device(dev) == udb_param_pdev[i])
-			return true;
-	return false;
+			return &udb_param_request[i];
+	return NULL;
 }
 
 void udb_params_probed(struct device *dev, int error)
 {
-	if (udb_params_made(dev))
+	if (udb_params_request(dev))
 		udb_param_error[to_platform_device(dev)->id] = error;
 }
 
@@ -119,38 +120,27 @@ void udb_params_reserve(void)
 
 static int udb_param_create(unsigned int i)
 {
-	const char *bind = udb_param_bind[i] ?: udb_bind;
-	/* A parent has a mask of its own. */
-	const struct property_entry properties[] = {
-		PROPERTY_ENTRY_U64("size", udb_param_size[i]),
-		PROPERTY_ENTRY_U32("minor-number", i),
-		PROPERTY_ENTRY_STRING("device-name", udb_param_name[i]),
-		bind ? PROPERTY_ENTRY_STRING("bind", bind) :
-		       PROPERTY_ENTRY_U32("dma-mask", udb_dma_mask_bit),
-		{ }
-	};
 	struct platform_device *pdev = platform_device_alloc(UDB_NAME, i);
 	int ret;
 
 	if (!pdev)
 		return -ENOMEM;
-	ret = udb_add_properties(&pdev->dev, properties);
-	if (ret)
-		goto err_put;
-
-	/* Before it is probed: that asks udb_params_made(). */
+	/* Before it is probed: that asks for the request. */
+	udb_param_request[i] = (struct udb_request){
+		.name = udb_param_name[i],
+		.size = udb_param_size[i],
+		.minor = i,
+		.bind = udb_param_bind[i] ?: udb_bind,
+	};
 	udb_param_pdev[i] = pdev;
 	udb_param_error[i] = -ENXIO;
 	ret = platform_device_add(pdev);
-	if (ret)
-		goto err_forget;
+	if (ret) {
+		udb_param_pdev[i] = NULL;
+		platform_device_put(pdev);
+		return ret;
+	}
 	return udb_param_error[i];
-
-err_forget:
-	udb_param_pdev[i] = NULL;
-err_put:
-	platform_device_put(pdev);
-	return ret;
 }
 
 /* All of them or, with the first one's error, none. */

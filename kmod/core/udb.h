@@ -42,6 +42,8 @@ struct vm_area_struct;
 #define UDB_MINORS	256
 #define UDB_ANY_MINOR	(-1)
 #define UDB_NAME_MAX	63
+#define UDB_DMA_MASK_MIN	12
+#define UDB_DMA_MASK_MAX	64
 
 /* The parameter and file quirk_mmap_mode. */
 enum udb_mmap_mode {
@@ -69,28 +71,28 @@ struct udb_sync_settings {
 	unsigned int mode;
 };
 
-/* A buffer as asked for; see udb_read_properties() for the properties. */
+/* A buffer as asked for. */
 struct udb_spec {
 	const char *name;
 	u64 size;
 	int minor;			/* or UDB_ANY_MINOR */
 	unsigned int dma_mask_bits;	/* 0: as the device has it */
 	struct device *parent;		/* whom it is for, referenced; or NULL */
+	bool parent_asked;		/* its driver did, and so stays */
 	unsigned int mmap_mode;		/* UDB_MMAP_* */
 	bool zero_between_users;
 	bool keep_contents;
 	struct udb_sync_settings sync;
 };
 
-/* A buffer that the manager or another module asks for. */
+/* A buffer that a parameter, the manager or another module asks for. */
 struct udb_request {
 	const char *name;		/* or NULL */
 	u64 size;
 	int minor;			/* or UDB_ANY_MINOR */
 	unsigned int dma_mask_bits;	/* 0: the default */
-	const char *quirk;		/* quirk-mmap-*, or NULL */
-	const char *bus;		/* of device; NULL: platform */
-	const char *device;		/* the parent's name, or NULL */
+	unsigned int mmap_mode;		/* UDB_MMAP_*; 0: the default */
+	const char *bind;		/* the parent, as in the parameter bind; or NULL */
 	struct device *parent;		/* of who asks, a driver in the kernel; or NULL */
 	bool by_manager;
 };
@@ -223,7 +225,7 @@ void udb_params_reserve(void);
 int udb_params_create(void);
 void udb_params_remove(void);
 bool udb_params_want_name(const char *name);
-bool udb_params_made(struct device *dev);
+const struct udb_request *udb_params_request(struct device *dev);
 void udb_params_probed(struct device *dev, int error);
 
 /* made.c */
@@ -233,16 +235,21 @@ int udb_made_remove(struct device *dev);
 void udb_made_remove_all(void);
 void udb_made_probed(struct device *dev, int error);
 void udb_made_unbound(struct device *dev);
-struct device *udb_made_parent(struct device *dev);
+const struct udb_request *udb_made_request(struct device *dev);
 char *udb_made_list(void);
 
 /* manager.c */
 int udb_manager_init(void);
 void udb_manager_exit(void);
 
+/* spec.c */
+int udb_spec_init(struct device *dev, struct udb_spec *spec);
+void udb_spec_exit(struct udb_spec *spec);
+
 /* properties.c */
-int udb_read_properties(struct device *dev, struct udb_spec *spec);
-void udb_spec_release(struct udb_spec *spec);
+int udb_check_number(struct device *dev, const char *property, u32 value, u32 min, u32 max);
+unsigned int udb_quirk_mode(const char *name);
+int udb_read_properties(struct device *dev, struct udb_spec *spec, const char **bind);
 
 /* buffer.c */
 int udb_buffer_create(struct device *dev);

@@ -94,6 +94,8 @@ board_test() { # BOARD DIRECTORY
         sed "s/^/$board| /" "$directory/shown"
         echo "--- $board: end of console"
     fi
+    # Once more, at the end: a console is long.
+    [ -z "$line" ] || around_complaint "$directory/shown" | sed "s/^/$board: of it| /"
     [ ${#wrong[@]} = 0 ] || board_failed "$board" "$(printf '%s; ' "${wrong[@]}")console above"
     echo "$board: $tests tests, $((SECONDS - prepared)) s, after $((prepared - begun)) s of preparation"
 }

@@ -18,6 +18,10 @@ complaint() { # FILE: the first line of it that is a complaint
     sed -E "$intrusion{/arm-smmu-v3 /d}" "$1" | grep -Em 1 "$complaints" || true
 }
 
+around_complaint() { # FILE: the lines before it, and those that say who called
+    sed -E "$intrusion{/arm-smmu-v3 /d}" "$1" | grep -Em 1 -B 12 -A 40 "$complaints" || true
+}
+
 said_of_intrusion() { # REGULAR-EXPRESSION FILE
     sed -n "$intrusion p" "$2" | grep -Eq "$1"
 }

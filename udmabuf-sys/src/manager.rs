@@ -81,11 +81,15 @@ impl Command {
 
     fn send(&mut self, manager: BorrowedFd<'_>) -> Result<()> {
         self.add('\n')?;
-        let text = self.text.get(..self.len).ok_or(Errno::NOSPC)?;
-        match write(manager, text)? {
-            len if len == text.len() => Ok(()),
-            _ => Err(Errno::IO),
+        let mut rest = self.text.get(..self.len).ok_or(Errno::NOSPC)?;
+        // What is left unfinished would be the start of this file's next command.
+        while !rest.is_empty() {
+            rest = match write(manager, rest)? {
+                0 => return Err(Errno::IO),
+                taken => rest.split_at(taken).1,
+            };
         }
+        Ok(())
     }
 }
 

@@ -137,6 +137,7 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Error::Removed`]
+    #[inline]
     pub fn arm(&mut self) -> Result<Armed<'_>, Error> {
         // A level would fire a second time.
         if !self.is_pending {
@@ -214,6 +215,14 @@ impl Interrupt {
             Source::Vfio(line) => line.set_masked(masked),
             Source::Emulated(line) => line.set_masked(masked).map_err(Into::into),
         }
+    }
+
+    /// It was armed, and did not fire for who armed it.
+    #[cold]
+    fn mask_again(&mut self) {
+        // It fails on a device that is gone, and then raises none.
+        let _ = self.set_masked(true);
+        self.is_pending = self.has_fired().unwrap_or(false);
     }
 
     /// What a wait that would sleep does first: where nothing answers any more, no
@@ -392,11 +401,10 @@ impl AsFd for Armed<'_> {
 }
 
 impl Drop for Armed<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.fired {
-            // It fails on a device that is gone, and then raises none.
-            let _ = self.interrupt.set_masked(true);
-            self.interrupt.is_pending = self.interrupt.has_fired().unwrap_or(false);
+            self.interrupt.mask_again();
         }
     }
 }

@@ -59,17 +59,22 @@ impl<'a> CreateOptions<'a> {
     /// `/dev/u-dma-buf-mgr` or this user may not open it; the name is taken; bad
     /// options; no memory.
     pub fn create(self) -> Result<Created, Error> {
-        let manager = open_manager(self.name)?;
+        let manager = File::options()
+            .write(true)
+            .open(manager::PATH)
+            .map_err(|error| Error::os(self.name, format!("open {}", manager::PATH), error))?;
         manager::create(manager.as_fd(), self.name, self.size, self.options).map_err(|errno| {
             Error::os(self.name, format!("create ({:#x} bytes)", self.size), errno)
         })?;
-        Ok(Created(Arc::new(Deleter { name: self.name.into(), is_deleted: false })))
+        Ok(Created(Arc::new(Deleter { name: self.name.into(), manager, is_deleted: false })))
     }
 }
 
 /// A buffer that this program made. It is deleted when this, and everything that
 /// was opened through it, is dropped: not while a device owns any of it, nor after
-/// its last user ended so ([`Created::delete`]).
+/// its last user ended so ([`Created::delete`]). It keeps the manager's file open, so
+/// that this needs neither a right nor a file descriptor that the program may no longer
+/// have; until then the module cannot be unloaded.
 #[derive(Debug)]
 pub struct Created(Arc<Deleter>);
 
@@ -77,6 +82,7 @@ pub struct Created(Arc<Deleter>);
 #[derive(Debug)]
 pub(crate) struct Deleter {
     name: String,
+    manager: File,
     is_deleted: bool,
 }
 
@@ -116,10 +122,21 @@ impl Created {
     /// [`Buffer::recover`], drops that, and deletes it then.
     pub fn delete(mut self) -> Result<(), Handoff<Self>> {
         let deleted = match Arc::get_mut(&mut self.0) {
-            Some(deleter) => delete(&deleter.name).map(|()| deleter.is_deleted = true),
+            Some(deleter) => deleter.delete().map(|()| deleter.is_deleted = true),
             None => Err(Error::Busy { name: self.name().into() }),
         };
         deleted.map_err(|error| Handoff { error, value: self })
+    }
+}
+
+impl Deleter {
+    fn delete(&self) -> Result<(), Error> {
+        let name: &str = &self.name;
+        manager::delete(self.manager.as_fd(), name).map_err(|errno| match errno {
+            Errno::BUSY => Error::Busy { name: name.into() },
+            Errno::OWNERDEAD => Error::StillDeviceOwned { name: name.into() },
+            errno => Error::os(name, "delete", errno),
+        })
     }
 }
 
@@ -127,23 +144,7 @@ impl Drop for Deleter {
     fn drop(&mut self) {
         if !self.is_deleted {
             // Who wants to know calls `Created::delete`.
-            let _ = delete(&self.name);
+            let _ = self.delete();
         }
     }
-}
-
-fn delete(name: &str) -> Result<(), Error> {
-    let manager = open_manager(name)?;
-    manager::delete(manager.as_fd(), name).map_err(|errno| match errno {
-        Errno::BUSY => Error::Busy { name: name.into() },
-        Errno::OWNERDEAD => Error::StillDeviceOwned { name: name.into() },
-        errno => Error::os(name, "delete", errno),
-    })
-}
-
-fn open_manager(name: &str) -> Result<File, Error> {
-    File::options()
-        .write(true)
-        .open(manager::PATH)
-        .map_err(|error| Error::os(name, format!("open {}", manager::PATH), error))
 }
