@@ -114,7 +114,8 @@ fn targets(name: &str, x: u64, costs: &BTreeMap<String, f64>, unit: &str) -> Str
             "" if unit == INSTRUCTIONS => (most, number(most)),
             "" => continue, // of another machine
             program => match costs.get(program) {
-                Some(other) => (most * other, format!("{most:.2} × {program}")),
+                // A target has two decimals; what is beyond three is noise.
+                Some(other) => ((most + 0.0005) * other, format!("{most:.2} × {program}")),
                 None => continue,
             },
         };
@@ -226,6 +227,8 @@ mod tests {
         assert_eq!(of(1700.0, 1700.0, "instructions"), "1,700, 1.02 × C");
         assert_eq!(of(1701.0, 1000.0, "instructions"), "**above** 1,700, **above** 1.02 × C");
         assert_eq!(of(1701.0, 1700.0, "ns"), "1.02 × C");
+        assert_eq!(of(10_201.0, 10_000.0, "ns"), "1.02 × C");
+        assert_eq!(of(10_210.0, 10_000.0, "ns"), "**above** 1.02 × C");
         assert_eq!(targets(name, 65, &costs(1.0, 1.0), "ns"), "");
         for line in TARGETS.lines() {
             let fields: Vec<_> = line.split('\t').collect();
