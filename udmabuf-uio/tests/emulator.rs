@@ -324,7 +324,10 @@ fn a_watched_interrupt_wakes() {
         let (mut fired, mut polls) = (0, 0);
         let clear = || {
             let level = registers.read(Regs::LEVEL) != 0;
-            registers.write(Regs::LEVEL, 0);
+            // What comes after the read is the next time's.
+            if level {
+                registers.write(Regs::LEVEL, 0);
+            }
             level
         };
         let rounds = async {

@@ -1,6 +1,6 @@
 //! What an administrator does: sysfs, the manager, bind and unbind, the module.
 
-use std::{fs, io};
+use std::{fs, io, process::Command, thread::sleep, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
@@ -14,6 +14,20 @@ use super::{
 
 pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 pub(crate) const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
+
+/// Loads a module of which this is a driver. Where life times are watched, the last of
+/// a driver goes seconds after its module, and one of the same name cannot come before.
+pub(crate) fn insmod(driver: &str, arguments: &[&str]) -> Result<()> {
+    for _ in 0..100 {
+        if !fs::exists(driver)? {
+            break;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let status = Command::new("insmod").args(arguments).status()?;
+    ensure!(status.success(), "insmod {arguments:?}: {status}");
+    Ok(())
+}
 const INFO_ENABLE: &str = "/sys/module/u_dma_buf/parameters/info_enable";
 
 /// Those that can be written come first.

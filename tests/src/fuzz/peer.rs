@@ -1,18 +1,20 @@
 //! Importers in the kernel: `udb-peer.ko` attaches to a dma-buf, or maps it for the
 //! kernel. It has room for one, so one process has it.
 
-use std::{fs, io, os::fd::AsRawFd, process::Command};
+use std::{fs, io, os::fd::AsRawFd};
 
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
 
 use super::{
+    admin::insmod,
     model::{Id, Use},
     raw::Outcome,
     run::{Fuzz, done},
 };
 
 const MODULE: &str = "/modules/udb-peer.ko";
+const DRIVER: &str = "/sys/bus/platform/drivers/udb-driven";
 const RUN: &str = "/sys/module/udb_peer/parameters/run";
 /// For its device, in each direction, and for the kernel.
 pub(crate) const VMAP: u64 = 3;
@@ -24,9 +26,7 @@ fn tell(text: &str) -> Outcome {
 }
 
 pub(crate) fn load() -> Result<()> {
-    let status = Command::new("insmod").arg(MODULE).status()?;
-    ensure!(status.success(), "insmod {MODULE}: {status}");
-    Ok(())
+    insmod(DRIVER, &[MODULE])
 }
 
 pub(crate) fn unload() -> Result<()> {

@@ -15,7 +15,7 @@ use rustix::{
 use udmabuf_sys::ioctl;
 
 use super::{
-    admin::{CLASS, command},
+    admin::{CLASS, DRIVER, command, insmod},
     chaos,
     guards::{Guard, Reserved, span},
     memory::Kept,
@@ -198,9 +198,7 @@ pub(crate) fn run(board: &str, operations: u64) -> ExitCode {
 }
 
 fn load() -> Result<()> {
-    let status = Command::new("insmod").args([MODULE, "info_enable=0"]).status()?;
-    ensure!(status.success(), "insmod: {status}");
-    Ok(())
+    insmod(DRIVER, &[MODULE, "info_enable=0"])
 }
 
 /// A seed repeats a run: each outcome is the same.

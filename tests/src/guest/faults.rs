@@ -30,8 +30,8 @@ use super::{
     Tests,
     manager::Created,
     map::Map,
-    module::{CLASS, bind, busybox, open, unbind},
-    peer::unload_peer,
+    module::{CLASS, bind, open, unbind},
+    peer::{self, load_peer, unload_peer},
 };
 
 /// The next allocation of this thread that fails, by number; 0 once it has.
@@ -206,20 +206,15 @@ fn files() -> Result<String> {
     said(&counts)
 }
 
-/// Of `udb-peer`, which takes commands.
-const PEER: &str = "/sys/module/udb_peer/parameters/run";
-
 /// By another driver, and as a mapping.
 fn imports() -> Result<String> {
-    if !fs::exists(PEER)? {
-        busybox("insmod", &["/modules/udb-peer.ko"])?;
-    }
+    load_peer()?;
     let made = Created::new("m0", 65536, "")?;
     let file = open(made.name)?;
     // Not from the start, where the kernel's watch over the DMA API has the buffer's
     // own mapping. And no `vmap`: of one that fails dma-buf's core complains itself.
     let (exported, _) = ioctl::export(file.as_fd(), OFlags::RDWR, 4096, 8192)?;
-    let mut peer = File::options().write(true).open(PEER)?;
+    let mut peer = File::options().write(true).open(peer::RUN)?;
     let mut counts = Vec::new();
     let writer = peer.try_clone()?;
     let text = format!("attach {} 0", exported.as_raw_fd());
@@ -333,10 +328,8 @@ fn creations() -> Result<String> {
             let delete = || manager::delete(manager.as_fd(), "m0").context("delete");
             counts.push((kind, each_until_added(kind, create, delete)?));
         }
-        if !fs::exists(PEER)? {
-            busybox("insmod", &["/modules/udb-peer.ko"])?;
-        }
-        let peer = File::options().write(true).open(PEER)?;
+        load_peer()?;
+        let peer = File::options().write(true).open(peer::RUN)?;
         let say = |text: &str| rustix::io::write(&peer, text.as_bytes()).map(drop);
         let create = || say("create m0 8192 -1");
         let remove = || say("remove").context("remove");

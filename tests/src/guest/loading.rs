@@ -13,7 +13,7 @@ use udmabuf_sys::manager;
 
 use super::{
     faults::{failing, set_up},
-    module::{CLASS, DRIVER, MODULE, is_gone},
+    module::{CLASS, MODULE, await_gone},
 };
 
 const NAME: &CStr = c"u_dma_buf";
@@ -31,7 +31,7 @@ struct Loaded {
 }
 
 fn load(image: &[u8], nth: u32) -> Result<Loaded> {
-    ensure!(is_gone()?, "{DRIVER} is there before the module");
+    await_gone("u-dma-buf")?;
     fs::write(TRACE, "")?;
     let (result, left) = failing(nth, || init_module(image, c""))?;
     let began = fs::read_to_string(TRACE)?.contains("module_load: u_dma_buf");
@@ -39,7 +39,7 @@ fn load(image: &[u8], nth: u32) -> Result<Loaded> {
 }
 
 fn nothing() -> Result<()> {
-    ensure!(is_gone()?, "{DRIVER} is there");
+    await_gone("u-dma-buf")?;
     for path in [CLASS, manager::PATH, "/sys/module/u_dma_buf"] {
         ensure!(!fs::exists(path)?, "{path} is there");
     }

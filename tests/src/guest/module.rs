@@ -31,20 +31,21 @@ pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 const PC_PARAMETERS: [&str; 2] = ["udmabuf0=65536", "udmabuf1=65536"];
 const PARAMETERS: [&str; 1] = ["udmabuf7=8192"];
 
-/// Whether the driver has gone. Where life times are watched, the last of it goes
-/// seconds after the module.
-pub(crate) fn is_gone() -> Result<bool> {
+/// Waits until a driver has gone. Where life times are watched, the last of it goes
+/// seconds after its module; and one of the same name cannot come until then.
+pub(crate) fn await_gone(driver: &str) -> Result<()> {
+    let path = format!("/sys/bus/platform/drivers/{driver}");
     for _ in 0..100 {
-        if !fs::exists(DRIVER)? {
-            return Ok(true);
+        if !fs::exists(&path)? {
+            return Ok(());
         }
         thread::sleep(Duration::from_millis(100));
     }
-    Ok(false)
+    bail!("{path} is still there")
 }
 
 fn insmod(parameters: &[&str]) -> Result<()> {
-    ensure!(is_gone()?, "{DRIVER} is there before the module");
+    await_gone("u-dma-buf")?;
     busybox("insmod", [MODULE].iter().chain(parameters))
 }
 

@@ -5,15 +5,24 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::module::busybox;
+use super::module::{await_gone, busybox};
 
-const RUN: &str = "/sys/module/udb_peer/parameters/run";
+/// Takes the commands.
+pub(crate) const RUN: &str = "/sys/module/udb_peer/parameters/run";
+
+/// If it is not there.
+pub(crate) fn load_peer() -> Result<()> {
+    if fs::exists(RUN)? {
+        return Ok(());
+    }
+    await_gone("udb-driven")?;
+    await_gone("udb-waiting")?;
+    busybox("insmod", &["/modules/udb-peer.ko"])
+}
 
 /// The errno of a command of the peer's, 0 for success.
 pub(crate) fn peer(text: &str) -> Result<i32> {
-    if !fs::exists(RUN)? {
-        busybox("insmod", &["/modules/udb-peer.ko"])?;
-    }
+    load_peer()?;
     match fs::write(RUN, text) {
         Ok(()) => Ok(0),
         Err(error) => error.raw_os_error().context("no errno"),
