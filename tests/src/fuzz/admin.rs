@@ -14,20 +14,6 @@ use super::{
 
 pub(crate) const CLASS: &str = "/sys/class/u-dma-buf";
 pub(crate) const DRIVER: &str = "/sys/bus/platform/drivers/u-dma-buf";
-
-/// Loads a module of which this is a driver. Where life times are watched, the last of
-/// a driver goes seconds after its module, and one of the same name cannot come before.
-pub(crate) fn insmod(driver: &str, arguments: &[&str]) -> Result<()> {
-    for _ in 0..100 {
-        if !fs::exists(driver)? {
-            break;
-        }
-        sleep(Duration::from_millis(100));
-    }
-    let status = Command::new("insmod").args(arguments).status()?;
-    ensure!(status.success(), "insmod {arguments:?}: {status}");
-    Ok(())
-}
 const INFO_ENABLE: &str = "/sys/module/u_dma_buf/parameters/info_enable";
 
 /// Those that can be written come first.
@@ -294,6 +280,20 @@ impl Fuzz {
         self.check(Expect::Is(Err(Errno::AGAIN)), found)?;
         Ok(found)
     }
+}
+
+/// Loads a module of which this is a driver. Where life times are watched, the last of
+/// a driver goes seconds after its module, and one of the same name cannot come before.
+pub(crate) fn insmod(driver: &str, arguments: &[&str]) -> Result<()> {
+    for _ in 0..100 {
+        if !fs::exists(driver)? {
+            break;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    let status = Command::new("insmod").args(arguments).status()?;
+    ensure!(status.success(), "insmod {arguments:?}: {status}");
+    Ok(())
 }
 
 /// The platform device behind a name.
