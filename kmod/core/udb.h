@@ -143,7 +143,8 @@ struct udb_buffer {
 	struct kref ref;
 
 	struct rw_semaphore life;
-	bool gone;			/* written with life held for writing, then an RCU wait */
+	/* Written with life held for writing; then an RCU wait, if it is in use. */
+	bool gone;
 	/* Between udb_enter and udb_leave, but for memory.dma_addr: */
 	struct device *own;		/* our platform device */
 	struct device *dev;		/* whom the memory is for: own, or parent */
@@ -269,10 +270,12 @@ int udb_parent_link(struct device *own, struct device *parent);
 /* memory.c */
 int udb_memory_alloc(struct udb_buffer *buf, const struct udb_spec *spec);
 void udb_memory_free(struct udb_buffer *buf);
+int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
+
+/* pages.c */
 int udb_memory_walk(struct udb_buffer *buf, size_t offset, size_t size,
 		    void (*visit)(void *start, size_t len));
 int udb_memory_zero(struct udb_buffer *buf);
-int udb_memory_set_block(struct udb_memory *mem, phys_addr_t start);
 unsigned long udb_memory_pfn(const struct udb_memory *mem, size_t offset);
 void *udb_memory_vmap(const struct udb_memory *mem, size_t offset, size_t size);
 void udb_memory_vunmap(const struct udb_memory *mem, void *vaddr);
