@@ -261,60 +261,8 @@ fn managed() -> Result<String> {
     said(&counts)
 }
 
-/// While `what` runs, the kernel's trace has a line for each platform device that is
-/// added.
-fn with_additions_traced<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
-    const PROBES: &str = "/sys/kernel/debug/tracing/kprobe_events";
-    let enable = "/sys/kernel/debug/tracing/events/udb_faults/enable";
-    fs::write(PROBES, "p:udb_faults/a_device_comes platform_device_add")?;
-    fs::write(enable, "1")?;
-    let done = what();
-    fs::write(enable, "0")?;
-    fs::write(PROBES, "")?;
-    done
-}
-
-/// What the trace says since it was last asked.
-fn was_added() -> Result<bool> {
-    const TRACE: &str = "/sys/kernel/debug/tracing/trace";
-    let added = fs::read_to_string(TRACE)?.contains("a_device_comes");
-    fs::write(TRACE, "")?;
-    Ok(added)
-}
-
-/// Until the first allocation of the device model, with the device in hand. The rest
-/// is a probe's, or the device model's own, which in Linux 6.1 counts a software node's
-/// references wrong if a link to it cannot be made.
-fn each_until_added(
-    name: &str,
-    mut create: impl FnMut() -> rustix::io::Result<()>,
-    mut remove: impl FnMut() -> Result<()>,
-) -> Result<u32> {
-    was_added()?;
-    for nth in 1..MOST {
-        let (result, left) = failing(nth, &mut create)?;
-        let added = was_added()?;
-        let context = || format!("{name}, allocation {nth}");
-        match result {
-            Ok(()) => remove().with_context(context)?,
-            Err(Errno::NOMEM) if left == 0 => {}
-            // What the device model says of a device without a name.
-            Err(Errno::INVAL) if left == 0 && added => {}
-            Err(error) => bail!("{}: {error:?}", context()),
-        }
-        nothing_of("m0").with_context(context)?;
-        create().with_context(|| format!("{name} after allocation {nth}"))?;
-        remove().with_context(context)?;
-        was_added()?;
-        ensure!(left == 0, "{}: the kernel's trace tells of no device", context());
-        // One that was borne tells nothing of those behind it.
-        if added && result.is_err() {
-            ensure!(nth > 3, "{name}: {nth} allocations");
-            return Ok(nth);
-        }
-    }
-    bail!("{name}: more than {MOST} allocations")
-}
+/// What it is when the device model has no memory: for a name, and before it probes.
+pub(crate) const NO_DEVICE: [Errno; 2] = [Errno::INVAL, Errno::NXIO];
 
 /// By the manager, for a device, too; and by another module.
 fn creations() -> Result<String> {
@@ -322,23 +270,27 @@ fn creations() -> Result<String> {
     let edu = super::parent::edu()?;
     let for_edu = Options { parent: Some(("pci", &edu)), ..Options::default() };
     let mut counts = Vec::new();
-    with_additions_traced(|| {
-        for (kind, options) in [("plain", Options::default()), ("for a device", for_edu)] {
-            let create = || manager::create(manager.as_fd(), "m0", 8192, options);
-            let delete = || manager::delete(manager.as_fd(), "m0").context("delete");
-            counts.push((kind, each_until_added(kind, create, delete)?));
-        }
-        load_peer()?;
-        let peer = File::options().write(true).open(peer::RUN)?;
-        let say = |text: &str| rustix::io::write(&peer, text.as_bytes()).map(drop);
-        let create = || say("create m0 8192 -1");
-        let remove = || say("remove").context("remove");
-        counts.push(("in the kernel", each_until_added("in the kernel", create, remove)?));
-        Ok(())
-    })?;
+    for (kind, options) in [("plain", Options::default()), ("for a device", for_edu)] {
+        let create = || manager::create(manager.as_fd(), "m0", 8192, options);
+        let delete = |made: Option<()>| {
+            made.map_or(Ok(()), |()| manager::delete(manager.as_fd(), "m0")).context("delete")?;
+            nothing_of("m0")
+        };
+        counts.push((kind, each_and(10, kind, &NO_DEVICE, create, delete)?));
+    }
+    load_peer()?;
+    let peer = File::options().write(true).open(peer::RUN)?;
+    let say = |text: &str| rustix::io::write(&peer, text.as_bytes()).map(drop);
+    let remove = |made: Option<()>| {
+        made.map_or(Ok(()), |()| say("remove")).context("remove")?;
+        nothing_of("m0")
+    };
+    let create = || say("create m0 8192 -1");
+    let kind = "in the kernel";
+    counts.push((kind, each_and(10, kind, &NO_DEVICE, create, remove)?));
+    drop(peer);
     unload_peer()?;
-    let each: Vec<String> = counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    Ok(each.join(", "))
+    said(&counts)
 }
 
 /// Of device-tree nodes, and of what the manager made.

@@ -1,8 +1,9 @@
-//! Each allocation of the module's own initialization fails in turn: it is not loaded
-//! then, and leaves nothing behind. What the kernel allocates for any module before is
-//! its own affair; its trace says where the module begins.
+//! Each allocation of the module's own initialization fails in turn, that of a buffer
+//! which a parameter asks for among them: it is not loaded then, and leaves nothing
+//! behind. What the kernel allocates for any module before is its own affair; its trace
+//! says where the module begins.
 
-use std::{ffi::CStr, fs};
+use std::{ffi::CStr, fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use rustix::{
@@ -12,11 +13,12 @@ use rustix::{
 use udmabuf_sys::manager;
 
 use super::{
-    faults::{failing, set_up},
+    faults::{NO_DEVICE, failing, set_up},
     module::{CLASS, MODULE, await_gone},
 };
 
 const NAME: &CStr = c"u_dma_buf";
+const PARAMETERS: &CStr = c"udmabuf6=8192";
 const NONBLOCK: i32 = 0o4000;
 /// More than any load needs.
 const NEVER: u32 = 1_000_000;
@@ -33,14 +35,14 @@ struct Loaded {
 fn load(image: &[u8], nth: u32) -> Result<Loaded> {
     await_gone("u-dma-buf")?;
     fs::write(TRACE, "")?;
-    let (result, left) = failing(nth, || init_module(image, c""))?;
+    let (result, left) = failing(nth, || init_module(image, PARAMETERS))?;
     let began = fs::read_to_string(TRACE)?.contains("module_load: u_dma_buf");
     Ok(Loaded { result, failed: left == 0, left, began })
 }
 
 fn nothing() -> Result<()> {
     await_gone("u-dma-buf")?;
-    for path in [CLASS, manager::PATH, "/sys/module/u_dma_buf"] {
+    for path in [CLASS, manager::PATH, "/sys/module/u_dma_buf", "/dev/udmabuf6"] {
         ensure!(!fs::exists(path)?, "{path} is there");
     }
     let majors = fs::read_to_string("/proc/devices")?;
@@ -48,15 +50,29 @@ fn nothing() -> Result<()> {
     Ok(())
 }
 
+/// The devices that wait for the driver: their probes are another test's.
+fn waiting() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for device in fs::read_dir("/sys/bus/platform/devices")? {
+        let device = device?.path();
+        let compatible = fs::read(device.join("of_node/compatible")).unwrap_or_default();
+        if compatible.split(|&byte| byte == 0).any(|name| name == b"ikwzm,u-dma-buf") {
+            found.push(device.join("driver_override"));
+        }
+    }
+    ensure!(!found.is_empty(), "no device of the tree");
+    Ok(found)
+}
+
 pub(crate) fn faults() -> Result<String> {
     set_up()?;
-    // The devices that wait for the driver are another test's.
-    let autoprobe = "/sys/bus/platform/drivers_autoprobe";
-    fs::write(autoprobe, "0")?;
+    let waiting = waiting()?;
+    let all = |driver: &str| waiting.iter().try_for_each(|device| fs::write(device, driver));
+    all("another")?;
     fs::write(LOADS, "1")?;
     let said = each();
     fs::write(LOADS, "0")?;
-    fs::write(autoprobe, "1")?;
+    all("\n")?;
     said
 }
 
@@ -81,10 +97,11 @@ fn each() -> Result<String> {
     delete_module(NAME, NONBLOCK)?;
     let all = NEVER - whole.left;
 
-    // The first that is the module's.
+    // The first that is the module's. From above, as the kernel complains if memory for
+    // a module's text fails.
     let (mut before, mut first) = (0, all);
     while first - before > 1 {
-        let nth = before.midpoint(first);
+        let nth = first - (first - before).div_ceil(8);
         *if is_own(&image, nth)? { &mut first } else { &mut before } = nth;
     }
     let (mut faults, mut without) = (0, 0);
@@ -96,7 +113,10 @@ fn each() -> Result<String> {
                 delete_module(NAME, NONBLOCK).with_context(|| format!("after fault {nth}"))?;
                 without += u32::from(failed);
             }
-            Err(error) => ensure!(failed && error == Errno::NOMEM, "fault {nth}: {error}"),
+            Err(error) => ensure!(
+                failed && (error == Errno::NOMEM || NO_DEVICE.contains(&error)),
+                "fault {nth}: {error}"
+            ),
         }
         nothing().with_context(|| format!("after fault {nth} of {first} to {all}"))?;
         if !failed {
