@@ -164,7 +164,7 @@ impl Op {
                 let first = random.below(pages + 2);
                 let count = 1 + random.below(pages - first.min(pages) + 1);
                 let flags = random.of(&[1, 1, 1, 1, 1 | 0x8000, 1 | 0x2000, 1 | MAP_FIXED, 2]);
-                let whole = memory >= LARGE && random.one_in(3);
+                let whole = memory >= LARGE && random.one_in(2);
                 let pages = match random.below(16) {
                     // Wraps, or nearly.
                     0 => [number(random, memory) >> random.below(14), 1 + random.below(pages)],
@@ -183,9 +183,12 @@ impl Op {
             }
             760..820 => {
                 let piece = piece?;
-                let offset = random.index(model.pieces[&piece].len);
+                let len = model.pieces[&piece].len;
+                // All of what may be of huge pages, as often as not.
+                let large = len as u64 >= LARGE && random.one_in(2);
+                let offset = random.index(if large { PAGE } else { len });
                 let value = random.one_in(2).then(|| random.byte());
-                Self::Touch { piece, offset, value }
+                Self::Touch { piece, offset, value, each: large || random.one_in(4) }
             }
             820..830 => {
                 let piece = piece?;

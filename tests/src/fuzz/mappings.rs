@@ -12,6 +12,7 @@ use super::{
     arena::PAGE,
     model::{Id, Piece, Use},
     op::Move,
+    random::Random,
     raw::{self, MAP_FIXED, MAP_PRIVATE, Outcome, PROT_EXEC, PROT_WRITE},
     run::{Expect, Fuzz, done},
 };
@@ -143,8 +144,16 @@ impl Fuzz {
         Ok(found)
     }
 
-    pub(crate) fn touch(&mut self, piece: Id, offset: usize, value: Option<u8>) -> Result<Outcome> {
-        let Piece { file, part, address, offset: start, prot, .. } = self.model.pieces[&piece];
+    /// What was written is there; of each page another byte, as one page may be taken for
+    /// another.
+    pub(crate) fn touch(
+        &mut self,
+        piece: Id,
+        offset: usize,
+        value: Option<u8>,
+        each: bool,
+    ) -> Result<Outcome> {
+        let Piece { file, part, address, offset: start, len, prot, .. } = self.model.pieces[&piece];
         let id = self.model.files[&file].life;
         let gone = self.model.life_of(file).gone;
         if part.is_none() {
@@ -153,17 +162,20 @@ impl Fuzz {
         if gone || prot & if value.is_some() { 2 } else { 1 } == 0 {
             return Ok(done());
         }
-        let at = usize::try_from(start)? + offset;
         let Some(life) = self.model.lives.get_mut(&id) else { return Ok(done()) };
-        match value {
-            Some(value) => {
+        let start = usize::try_from(start)?;
+        let offsets = || (offset..if each { len } else { offset + 1 }).step_by(PAGE);
+        if let Some(value) = value {
+            for offset in offsets() {
+                let value = Random((offset as u64) << 8 | u64::from(value)).byte();
                 raw::set(address + offset, value);
-                life.bytes[at] = value;
+                life.bytes[start + offset] = value;
             }
-            None => {
-                let (found, expected) = (raw::get(address + offset), life.bytes[at]);
-                ensure!(found == expected, "byte {at:#x} is {found:#x}, not {expected:#x}");
-            }
+        }
+        for offset in offsets().filter(|_| prot & 1 != 0) {
+            let (at, found) = (start + offset, raw::get(address + offset));
+            let expected = life.bytes[at];
+            ensure!(found == expected, "byte {at:#x} is {found:#x}, not {expected:#x}");
         }
         Ok(done())
     }

@@ -100,10 +100,12 @@ pub(crate) enum Op {
         prot: i32,
         flags: i32,
     },
+    /// One byte, or one of each page from there on.
     Touch {
         piece: Id,
         offset: usize,
         value: Option<u8>,
+        each: bool,
     },
     /// By a system call, which gets EFAULT where the program gets a signal.
     PipeTouch {

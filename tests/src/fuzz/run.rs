@@ -139,7 +139,7 @@ impl Fuzz {
             Op::MapExport { export, pages, prot, flags } => {
                 self.map_export(export, pages, prot, flags)?
             }
-            Op::Touch { piece, offset, value } => self.touch(piece, offset, value)?,
+            Op::Touch { piece, offset, value, each } => self.touch(piece, offset, value, each)?,
             Op::PipeTouch { piece, offset, pages } => self.pipe_touch(piece, offset, pages)?,
             Op::Unmap { piece, pages } => self.unmap(piece, pages)?,
             Op::Move { piece, pages, how } => self.remap(piece, pages, how)?,
