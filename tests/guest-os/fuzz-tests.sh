@@ -66,7 +66,13 @@ kmod_mutation_board() { # DIRECTORY COPY BOARD TEST, or nothing for the fuzzer
     (
         passed=0 failed=0 qemu=''
         export SEED=1 SOURCE=$2
-        [ -n "$4" ] && export ONLY=$4 || export FUZZ=30000
+        case $3,$4 in
+            *,'faults of loading') export ONLY=$4 WHOLE=yes ;;
+            *,?*) export ONLY=$4 ;;
+            arm64, | arm64-debug,) export FUZZ=30000 ;;
+            # These run a tenth of it.
+            *) export FUZZ=300000 ;;
+        esac
         cd "$2"
         board_test "$3" "$1/$3" 2>&1
         echo "$3: $passed passed, $failed failed"

@@ -1,30 +1,34 @@
 # shellcheck shell=bash
 # Sourced: breaks the crates in one place after the other; each time a test
-# must fail. As it is, that test must have passed, in half the time that a broken one gets;
-# so one that never ends has failed, too, and is said to. The places are in
-# tests/mutations, one below the other:
+# must fail. As it is, that test must have passed; a broken one gets ten times as long,
+# and half a minute more, so one that never ends has failed, too, and is said to. The
+# places are in tests/mutations, one below the other:
 #
 #   FILE
 #   - text that is in FILE once; more such lines are more lines of it
 #   + what is there instead; none takes the text out
 #   = arguments of the `cargo test` that must fail
 
-# Which tests passed, and which did not, of the source as it is.
+# How many seconds a test took of the source as it is, or that it did not pass.
 declare -A unbroken=()
 
 # unbroken_passes TEST...: each only once.
 unbroken_passes() {
+    local begun
     if [ -z "${unbroken[$*]-}" ]; then
         unbroken[$*]=no
-        ! cargo test --quiet --locked --no-run "$@" >/dev/null 2>&1 ||
-            ! timeout 150 cargo test --quiet --locked "$@" >/dev/null 2>&1 || unbroken[$*]=yes
+        if cargo test --quiet --locked --no-run "$@" >/dev/null 2>&1; then
+            begun=$SECONDS
+            ! timeout 150 cargo test --quiet --locked "$@" >/dev/null 2>&1 ||
+                unbroken[$*]=$((SECONDS - begun))
+        fi
     fi
-    [ "${unbroken[$*]}" = yes ]
+    [ "${unbroken[$*]}" != no ]
 }
 
 # mutate FILE FROM TO TEST...: one mutation, in the copy of the source.
 mutate() {
-    local file=$1 from=$2 to=$3 whole name="$1: ${2%%$'\n'*}" result status=0
+    local file=$1 from=$2 to=$3 whole name="$1: ${2%%$'\n'*}" result status=0 limit
     whole=$(<"$file")
     if [[ $whole != *"$from"* || ${whole#*"$from"} == *"$from"* ]]; then
         result='the text is not there, or more than once'
@@ -35,7 +39,8 @@ mutate() {
         if ! cargo test --quiet --locked --no-run "${@:4}" >/dev/null 2>&1; then
             result='does not compile'
         else
-            timeout 300 cargo test --quiet --locked "${@:4}" >/dev/null 2>&1 || status=$?
+            limit=$((30 + 10 * ${unbroken[${*:4}]}))
+            timeout $limit cargo test --quiet --locked "${@:4}" >/dev/null 2>&1 || status=$?
             case $status in
                 0) result="no test of ${*:4} fails" ;;
                 101) ;; # cargo's, of a test that fails
@@ -59,7 +64,8 @@ mutation_tests() {
     copy=$(mktemp -d)
     git ls-files -z | xargs -0 cp --parents --preserve=timestamps -t "$copy"
     pushd "$copy" >/dev/null
-    export CARGO_TARGET_DIR=$CACHE/mutations
+    # Nobody debugs them, and to link without is faster.
+    export CARGO_TARGET_DIR=$CACHE/mutations CARGO_PROFILE_DEV_DEBUG=0
     for list in tests/mutations/*; do
         while IFS= read -r line; do
             case $line in
