@@ -70,8 +70,8 @@ kmod_mutation_board() { # DIRECTORY COPY BOARD TEST, or nothing for the fuzzer
             *,'faults of loading') export ONLY=$4 WHOLE=yes ;;
             *,?*) export ONLY=$4 ;;
             arm64, | arm64-debug,) export FUZZ=30000 ;;
-            # These run a tenth of it.
-            *) export FUZZ=300000 ;;
+            # These run a tenth of it, in seconds.
+            *) export FUZZ=3000000 ;;
         esac
         cd "$2"
         board_test "$3" "$1/$3" 2>&1
