@@ -1,7 +1,7 @@
 //! Each allocation of the module's own initialization fails in turn, that of a buffer
 //! which a parameter asks for among them: it is not loaded then, and leaves nothing
-//! behind. What the kernel allocates for any module before is its own affair; its trace
-//! says where the module begins.
+//! behind. What the kernel allocates for any module before is its own affair, and so are
+//! the links between module and driver; its trace says which these are.
 
 use std::{ffi::CStr, fs, path::PathBuf};
 
@@ -22,22 +22,81 @@ const PARAMETERS: &CStr = c"udmabuf6=8192";
 const NONBLOCK: i32 = 0o4000;
 /// More than any load needs.
 const NEVER: u32 = 1_000_000;
-const LOADS: &str = "/sys/kernel/debug/tracing/events/module/module_load/enable";
-const TRACE: &str = "/sys/kernel/debug/tracing/trace";
-/// How loading went, whether the allocation failed, and whether the module began.
-struct Loaded {
-    result: rustix::io::Result<()>,
-    failed: bool,
-    left: u32,
-    began: bool,
+const TRACING: &str = "/sys/kernel/debug/tracing";
+/// What a fault asks before each allocation, from when on it counts, and Linux 6.1's
+/// `module_add_driver()`. That one does without a directory in sysfs that there is no
+/// memory for, and puts its link in the root of sysfs, for ever; the next time, it
+/// complains of it.
+const PROBES: &str = "p:udb_faults/asked should_fail_ex
+r:udb_faults/counting proc_fail_nth_write
+p:udb_faults/linking module_add_driver
+r:udb_faults/linked module_add_driver
+";
+
+/// How loading went, and how many allocations were left until the one that fails.
+fn load(image: &[u8], nth: u32) -> Result<(rustix::io::Result<()>, u32)> {
+    await_gone("u-dma-buf")?;
+    failing(nth, || init_module(image, PARAMETERS))
 }
 
-fn load(image: &[u8], nth: u32) -> Result<Loaded> {
-    await_gone("u-dma-buf")?;
-    fs::write(TRACE, "")?;
-    let (result, left) = failing(nth, || init_module(image, PARAMETERS))?;
-    let began = fs::read_to_string(TRACE)?.contains("module_load: u_dma_buf");
-    Ok(Loaded { result, failed: left == 0, left, began })
+fn trace(file: &str, text: &str) -> std::io::Result<()> {
+    fs::write(format!("{TRACING}/{file}"), text)
+}
+
+/// Loads differ by some allocations that the kernel keeps for the next.
+const NEAR: u32 = 3;
+const COUNTED_AGAIN: usize = 8;
+
+/// As long as allocations are counted: it may make some itself.
+fn traced<T>(what: impl FnOnce() -> Result<T>) -> Result<T> {
+    let enabled = |on: &str| {
+        trace("events/module/module_load/enable", on)?;
+        trace("events/udb_faults/enable", on)
+    };
+    trace("kprobe_events", PROBES)?;
+    enabled("1")?;
+    let done = what();
+    enabled("0")?;
+    trace("kprobe_events", "")?;
+    done
+}
+
+/// The numbers of the module's own allocations, of a load where none fails.
+fn own(image: &[u8]) -> Result<Vec<u32>> {
+    trace("trace", "")?;
+    let (loaded, left) = load(image, NEVER)?;
+    let text = fs::read_to_string(format!("{TRACING}/trace"))?;
+    loaded.context("loading")?;
+    delete_module(NAME, NONBLOCK)?;
+
+    // COMMAND-THREAD [CPU] FLAGS TIME: EVENT: DETAIL; in interrupts nothing is counted.
+    let this = format!("-{}", rustix::thread::gettid());
+    let is_ours = |line: &&str| {
+        let mut words = line.split_whitespace();
+        words.next().is_some_and(|who| who.ends_with(&this))
+            && words.nth(1).is_some_and(|flags| !flags.contains(['h', 'H', 's']))
+    };
+    let counted =
+        text.lines().filter(is_ours).skip_while(|line| !line.contains("counting:")).skip(1);
+    let (mut number, mut from, mut own) = (0, NEVER, Vec::new());
+    for line in counted.take_while(|line| !line.contains("counting:")) {
+        match line {
+            _ if line.contains("asked:") => {
+                number += 1;
+                own.extend((number > from).then_some(number));
+            }
+            _ if line.contains("module_load: u_dma_buf") => from = number,
+            _ if line.contains("linking:") => {
+                from = NEVER;
+                own.retain(|&own| own + NEAR <= number);
+            }
+            _ if line.contains("linked:") => from = number + NEAR,
+            _ => {}
+        }
+    }
+    let all = NEVER - left;
+    ensure!(number == all, "the trace has {number} allocations of {all}");
+    Ok(own)
 }
 
 fn nothing() -> Result<()> {
@@ -69,61 +128,35 @@ pub(crate) fn faults() -> Result<String> {
     let waiting = waiting()?;
     let all = |driver: &str| waiting.iter().try_for_each(|device| fs::write(device, driver));
     all("another")?;
-    fs::write(LOADS, "1")?;
-    let said = each();
-    fs::write(LOADS, "0")?;
+    let said = traced(each);
     all("\n")?;
     said
 }
 
-/// Had the module begun when it failed? A load goes on without a few of the kernel's,
-/// too, but not without several in a row.
-fn is_own(image: &[u8], nth: u32) -> Result<bool> {
-    for nth in nth..nth + 4 {
-        let loaded = load(image, nth)?;
-        if loaded.result.is_err() {
-            return Ok(loaded.began);
-        }
-        delete_module(NAME, NONBLOCK)?;
-    }
-    Ok(true)
-}
-
 fn each() -> Result<String> {
     let image = fs::read(MODULE)?;
-    let whole = load(&image, NEVER)?;
-    whole.result.context("loading")?;
-    ensure!(whole.began, "the kernel's trace does not tell of modules");
-    delete_module(NAME, NONBLOCK)?;
-    let all = NEVER - whole.left;
-
-    // The first that is the module's. From above, as the kernel complains if memory for
-    // a module's text fails.
-    let (mut before, mut first) = (0, all);
-    while first - before > 1 {
-        let nth = first - (first - before).div_ceil(8);
-        *if is_own(&image, nth)? { &mut first } else { &mut before } = nth;
-    }
-    let (mut faults, mut without) = (0, 0);
-    for nth in first.. {
+    let (mut numbers, mut tried, mut refused, mut borne) = (Vec::new(), 0, 0, 0);
+    loop {
+        if tried % COUNTED_AGAIN == 0 {
+            numbers = own(&image)?;
+        }
+        let Some(&nth) = numbers.get(tried) else { break };
+        tried += 1;
         // An earlier one that left something has this one fail for another reason.
-        let Loaded { result, failed, .. } = load(&image, nth)?;
-        match result {
+        let (loaded, left) = load(&image, nth)?;
+        match loaded {
             Ok(()) => {
                 delete_module(NAME, NONBLOCK).with_context(|| format!("after fault {nth}"))?;
-                without += u32::from(failed);
+                borne += u32::from(left == 0);
             }
-            Err(error) => ensure!(
-                failed && (error == Errno::NOMEM || NO_DEVICE.contains(&error)),
-                "fault {nth}: {error}"
-            ),
+            Err(error) => {
+                let is_told = error == Errno::NOMEM || NO_DEVICE.contains(&error);
+                ensure!(left == 0 && is_told, "fault {nth}: {error}");
+                refused += 1;
+            }
         }
-        nothing().with_context(|| format!("after fault {nth} of {first} to {all}"))?;
-        if !failed {
-            break;
-        }
-        faults += 1;
+        nothing().with_context(|| format!("after fault {nth}"))?;
     }
-    ensure!(without < faults, "no load failed for lack of memory, of {faults}");
-    Ok(format!("{faults} failed, {without} of them borne, after {before} of the kernel's"))
+    ensure!(refused > tried / 8, "{refused} of {tried} loads failed for lack of memory");
+    Ok(format!("{tried} failed in turn: {refused} loads refused, {borne} without it"))
 }
