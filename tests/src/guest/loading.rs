@@ -1,7 +1,7 @@
 //! Each allocation of the module's own initialization fails in turn, that of a buffer
 //! which a parameter asks for among them: it is not loaded then, and leaves nothing
-//! behind. What the kernel allocates for any module before is its own affair, and so are
-//! the links between module and driver; its trace says which these are.
+//! behind. What the kernel allocates for any module before is its own affair, and so is
+//! what it does not get right itself; its trace says which these are.
 
 use std::{ffi::CStr, fs, path::PathBuf};
 
@@ -23,14 +23,16 @@ const NONBLOCK: i32 = 0o4000;
 /// More than any load needs.
 const NEVER: u32 = 1_000_000;
 const TRACING: &str = "/sys/kernel/debug/tracing";
-/// What a fault asks before each allocation, from when on it counts, and Linux 6.1's
-/// `module_add_driver()`. That one does without a directory in sysfs that there is no
-/// memory for, and puts its link in the root of sysfs, for ever; the next time, it
-/// complains of it.
+/// What a fault asks before each allocation, from when on it counts, and two functions
+/// of Linux 6.1 that are left out. `module_add_driver()` does without a directory in
+/// sysfs that there is no memory for, puts its link in the root of sysfs, for ever, and
+/// complains of it the next time; `__class_register()` loses a name.
 const PROBES: &str = "p:udb_faults/asked should_fail_ex
 r:udb_faults/counting proc_fail_nth_write
-p:udb_faults/linking module_add_driver
-r:udb_faults/linked module_add_driver
+p:udb_faults/enters_class __class_register
+r:udb_faults/leaves_class __class_register
+p:udb_faults/enters_links module_add_driver
+r:udb_faults/leaves_links module_add_driver
 ";
 
 /// How loading went, and how many allocations were left until the one that fails.
@@ -86,11 +88,11 @@ fn own(image: &[u8]) -> Result<Vec<u32>> {
                 own.extend((number > from).then_some(number));
             }
             _ if line.contains("module_load: u_dma_buf") => from = number,
-            _ if line.contains("linking:") => {
+            _ if line.contains("enters_") => {
                 from = NEVER;
                 own.retain(|&own| own + NEAR <= number);
             }
-            _ if line.contains("linked:") => from = number + NEAR,
+            _ if line.contains("leaves_") => from = number + NEAR,
             _ => {}
         }
     }
