@@ -261,7 +261,7 @@ fn managed() -> Result<String> {
     said(&counts)
 }
 
-/// What it is when the device model has no memory: for a name, and before it probes.
+/// What the device model says without memory: for a name, and before it probes.
 pub(crate) const NO_DEVICE: [Errno; 2] = [Errno::INVAL, Errno::NXIO];
 
 /// By the manager, for a device, too; and by another module.

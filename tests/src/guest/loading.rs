@@ -45,7 +45,8 @@ fn trace(file: &str, text: &str) -> std::io::Result<()> {
     fs::write(format!("{TRACING}/{file}"), text)
 }
 
-/// Loads differ by some allocations that the kernel keeps for the next.
+/// Loads differ by some allocations that the kernel keeps for the next: by so many at
+/// most, until they are counted again after so many loads.
 const NEAR: u32 = 3;
 const COUNTED_AGAIN: usize = 8;
 
@@ -149,7 +150,7 @@ fn each() -> Result<String> {
         match loaded {
             Ok(()) => {
                 delete_module(NAME, NONBLOCK).with_context(|| format!("after fault {nth}"))?;
-                borne += u32::from(left == 0);
+                borne += usize::from(left == 0);
             }
             Err(error) => {
                 let is_told = error == Errno::NOMEM || NO_DEVICE.contains(&error);
@@ -160,5 +161,6 @@ fn each() -> Result<String> {
         nothing().with_context(|| format!("after fault {nth}"))?;
     }
     ensure!(refused > tried / 8, "{refused} of {tried} loads failed for lack of memory");
-    Ok(format!("{tried} failed in turn: {refused} loads refused, {borne} without it"))
+    let failed = refused + borne;
+    Ok(format!("{failed} of {tried} failed in turn: {refused} refused, {borne} borne"))
 }
